@@ -1,0 +1,100 @@
+package heartbeat
+
+import (
+	"fmt"
+	"time"
+)
+
+// Thread is one thread's share of the processor so far: field 1 and 2 of /proc/PID/task/TID/schedstat.
+type Thread struct {
+	TID      int
+	CPU      time.Duration // ran
+	RunDelay time.Duration // was runnable and waited for a processor
+}
+
+// Sample is what the kernel said of a worker at one moment.
+type Sample struct {
+	At        time.Duration
+	Readable  bool // schedstat and state could be read
+	State     byte // of the main thread, as in /proc/PID/stat: R, S, D, T, t, Z, …
+	Traced    bool
+	Frozen    bool // its cgroup is frozen
+	Throttled bool // its cgroup may not run for now
+	Threads   []Thread
+	MajorFlt  uint64 // major page faults so far
+	ReadBytes uint64 // bytes read from storage so far
+}
+
+// Evidence is everything that a turn with a missed ping is judged by.
+type Evidence struct {
+	InFlight   bool // a call runs inside its deadline
+	ControlTID int  // the control thread, whose own wake-ups prove nothing
+	// Before is the sample of the turn before; the zero value when there was none.
+	Before, Now Sample
+	Suspended   bool          // the host slept since the last turn
+	Lateness    time.Duration // how late the caller's own loop came to this turn
+}
+
+const (
+	// cpuShare: a thread that ran for this share of the time made progress.
+	cpuShare = 0.05
+	// wantShare: a thread that ran or waited for a processor for this share of the time would have made progress: the
+	// host is starved, not the worker stuck. Threads that wait for the GIL wake every 5 ms and stay below 35 %.
+	wantShare = 0.80
+)
+
+// heldBy names what keeps the process from running, empty when nothing does.
+func (s *Sample) heldBy() string {
+	switch {
+	case s.Traced || s.State == 't':
+		return "traced"
+	case s.State == 'T':
+		return "stopped"
+	case s.Frozen:
+		return "frozen"
+	case s.Throttled:
+		return "throttled"
+	}
+	return ""
+}
+
+// progress says what moved between the two samples, empty when nothing did; only with other threads than the control
+// thread, because that one burns 8–11 ms/s by itself while it waits for the GIL.
+func (e *Evidence) progress() string {
+	if e.Now.State == 'D' {
+		return "waits for storage (D)"
+	}
+	if e.Now.MajorFlt > e.Before.MajorFlt {
+		return fmt.Sprintf("%d major faults", e.Now.MajorFlt-e.Before.MajorFlt)
+	}
+	if e.Now.ReadBytes > e.Before.ReadBytes {
+		return fmt.Sprintf("%d bytes read", e.Now.ReadBytes-e.Before.ReadBytes)
+	}
+	return e.running(func(tid int) bool { return tid != e.ControlTID })
+}
+
+// starved says that some thread, the control thread too, waited for a processor nearly all the time.
+func (e *Evidence) starved() string { return e.running(func(int) bool { return true }) }
+
+func (e *Evidence) running(counts func(tid int) bool) string {
+	elapsed := float64(e.Now.At - e.Before.At)
+	if elapsed <= 0 {
+		return ""
+	}
+	before := make(map[int]Thread, len(e.Before.Threads))
+	for _, t := range e.Before.Threads {
+		before[t.TID] = t
+	}
+	for _, t := range e.Now.Threads {
+		was, known := before[t.TID]
+		if !known || !counts(t.TID) {
+			continue
+		}
+		cpu := float64(t.CPU-was.CPU) / elapsed
+		want := cpu + float64(t.RunDelay-was.RunDelay)/elapsed
+		if cpu >= cpuShare || want >= wantShare {
+			return fmt.Sprintf("thread %d ran %.1f %% and waited %.1f %%", t.TID, 100*cpu, 100*(want-cpu))
+		}
+	}
+	return ""
+}
