@@ -1,0 +1,296 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// beatInterval is how often the agent tells the watchdog that its loops answer; beatSlack is how long a loop may take.
+const (
+	beatInterval = time.Second
+	beatSlack    = 3 * time.Second
+)
+
+// Options is everything that an Agent is made from.
+type Options struct {
+	Config     Config
+	ConfigPath string // for status; empty for `run`
+	Socket     string // path of the API's socket; used when Listeners is empty
+	RuntimeDir string // where this agent may write; its parent holds the extracted Python library
+	Version    string // must be the watchdog's
+	GuardFD    int    // descriptor of the watchdog's link, -1 without one
+	Listeners  []net.Listener
+	Log        *slog.Logger
+	// Output gets the lines of workers and launchers; call is 0 when none was in flight. Nil logs them.
+	Output func(pool, process, stream string, call uint64, line string)
+}
+
+// Agent owns the pools, the link to the watchdog and the API. New builds it, Run runs it; see doc.go for who owns whom.
+type Agent struct {
+	options  Options
+	log      *slog.Logger
+	output   func(pool, process, stream string, call uint64, line string)
+	runID    string
+	pid      int
+	born     time.Time
+	library  string
+	buffers  buffers
+	children *children
+	guard    *guard
+	pools    []*pool // in the order of the config; never changes
+	nextCall atomic.Uint64
+
+	server    *apiServer
+	stop      chan stopRequest // capacity 2: orders to stop
+	guardLost chan struct{}    // capacity 1
+	health    chan struct{}    // capacity 1: a pool's phase changed
+	loops     sync.WaitGroup
+	ended     chan struct{} // closed when Run begins to tear down
+	draining  atomic.Bool
+}
+
+// New builds an agent: it checks the configuration against this host, finds the interpreters, extracts the Python
+// library and shakes hands with the watchdog. Nothing is started yet.
+func New(o Options) (*Agent, error) {
+	a := &Agent{options: o, log: o.Log, output: o.Output, pid: os.Getpid(), born: time.Now(),
+		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{})}
+	if a.output == nil {
+		a.output = a.logOutput
+	}
+	id := make([]byte, 8)
+	if _, err := rand.Read(id); err != nil {
+		return nil, fmt.Errorf("cannot make a run id: %w", err)
+	}
+	a.runID = hex.EncodeToString(id)
+	var err error
+	if a.library, err = extractLibrary(filepath.Dir(o.RuntimeDir)); err != nil {
+		return nil, err
+	}
+	for _, cfg := range o.Config.Pools {
+		py, err := findInterpreter(cfg.Python, cfg.Workdir, os.Getenv)
+		if err != nil {
+			return nil, fmt.Errorf("pool %q: %w", cfg.Name, err)
+		}
+		a.pools = append(a.pools, newPool(cfg, a, py))
+	}
+	if o.GuardFD >= 0 {
+		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost); err != nil {
+			return nil, err
+		}
+	}
+	if a.children, err = newChildren(func(pid int) { a.log.Warn("killed a stray process that fell to the agent", "pid", pid) }); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Agent) longestGrace() time.Duration {
+	longest := time.Duration(0)
+	for _, cfg := range a.options.Config.Pools {
+		longest = max(longest, cfg.Timeouts.Kill)
+	}
+	return longest
+}
+
+// uptime is monotonic and starts at New.
+func (a *Agent) uptime() time.Duration { return time.Since(a.born) }
+
+func (a *Agent) logOutput(pool, process, stream string, call uint64, line string) {
+	a.log.Info(line, "pool", pool, "process", process, "stream", stream, "call", call)
+}
+
+// Run serves until the agent is stopped: by Stop, by the end of ctx, or by the loss of the watchdog under on_loss: drain.
+// It returns only after every worker and launcher is proven gone.
+func (a *Agent) Run(ctx context.Context) error {
+	listeners := a.options.Listeners
+	if len(listeners) == 0 {
+		l, err := listenUnix(a.options.Socket)
+		if err != nil {
+			return a.endEarly(err)
+		}
+		listeners = []net.Listener{l}
+	}
+	for _, p := range a.pools {
+		if err := a.guard.pool(p.cfg.Name, p.cfg.Timeouts.Kill); err != nil {
+			return a.endEarly(err)
+		}
+	}
+	a.server = newServer(a, a.payloadLimit())
+	for _, l := range listeners {
+		a.loops.Go(func() {
+			if err := a.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+				a.log.Error("the API ended", "cause", err)
+				a.Stop("the API ended")
+			}
+		})
+	}
+	var pools sync.WaitGroup
+	for _, p := range a.pools {
+		pools.Go(p.run)
+		p.poke()
+	}
+	a.loops.Go(a.beatLoop)
+	a.loops.Go(a.healthLoop)
+	a.guard.notify("READY=1\nSTATUS=serving on " + a.options.Socket)
+	stopped := make(chan struct{})
+	go func() { pools.Wait(); close(stopped) }()
+	a.superviseStop(ctx, stopped)
+	close(a.ended)
+	a.server.Stop()
+	a.loops.Wait()
+	a.children.close()
+	return nil
+}
+
+// endEarly takes down what New built when Run cannot begin.
+func (a *Agent) endEarly(err error) error {
+	a.children.close()
+	return err
+}
+
+// superviseStop waits for orders to stop and hands them to the pools, until all of them are stopped.
+func (a *Agent) superviseStop(ctx context.Context, stopped <-chan struct{}) {
+	cancelled := ctx.Done()
+	for {
+		how := stopDrain
+		select {
+		case <-stopped:
+			return
+		case <-cancelled:
+			cancelled = nil
+		case how = <-a.stop:
+		case <-a.guardLost:
+			if a.options.Config.Watchdog.OnLoss == "continue" {
+				a.log.Warn("the watchdog is gone; serving on in tier group as watchdog.on_loss says")
+				continue
+			}
+		}
+		if !a.draining.Swap(true) {
+			a.log.Info("stopping", "calls_running", a.running())
+			a.guard.notify("STOPPING=1")
+			a.guard.stopping(a.stopBudget())
+		}
+		for _, p := range a.pools {
+			p.requestStop(how)
+		}
+	}
+}
+
+// stopBudget is how long a stop may take: the longest drain, the ladder after it, and what the last proofs need.
+func (a *Agent) stopBudget() time.Duration {
+	budget := time.Duration(0)
+	for _, p := range a.pools {
+		budget = max(budget, p.cfg.Timeouts.Drain+p.cfg.Timeouts.Kill)
+	}
+	return budget + killPatience + keeperPatience
+}
+
+// Stop begins the drain; why goes to the log. It returns at once; Run returns when everything is gone.
+func (a *Agent) Stop(why string) {
+	a.log.Info("stop ordered", "why", why)
+	a.sendStop(stopDrain)
+}
+
+// Hurry ends the drain: running calls are killed with the ladder.
+func (a *Agent) Hurry() { a.sendStop(stopNow) }
+
+func (a *Agent) sendStop(how stopRequest) {
+	select {
+	case a.stop <- how:
+	case <-a.ended:
+	default: // two orders wait already
+	}
+}
+
+func (a *Agent) watchdogLost() {
+	select {
+	case a.guardLost <- struct{}{}:
+	default:
+	}
+}
+
+// Bye tells the watchdog that the agent ends by its own will with this exit code. It is the last thing before os.Exit.
+func (a *Agent) Bye(code int) { a.guard.bye(code) }
+
+// WaitReady returns nil when every pool is at its target, or the *Error of the first one that failed.
+func (a *Agent) WaitReady(ctx context.Context) error {
+	for _, p := range a.pools {
+		if err := p.waitServing(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// beatLoop beats while every pool's loop answers. A beat that is left out is what the watchdog judges by.
+func (a *Agent) beatLoop() {
+	tick := time.NewTicker(beatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-a.ended:
+			return
+		}
+		alive := true
+		for _, p := range a.pools {
+			alive = alive && a.uptime()-time.Duration(p.answered.Load()) < beatSlack
+			p.poke()
+		}
+		if alive || a.draining.Load() {
+			a.guard.beat(a.running(), a.draining.Load())
+		}
+	}
+}
+
+func (a *Agent) running() int {
+	n := 0
+	for _, p := range a.pools {
+		p.mu.Lock()
+		for _, w := range p.workers {
+			if w.shown.current != nil {
+				n++
+			}
+		}
+		p.mu.Unlock()
+	}
+	return n
+}
+
+func (a *Agent) healthChanged() {
+	select {
+	case a.health <- struct{}{}:
+	default:
+	}
+}
+
+func (a *Agent) healthLoop() {
+	for {
+		a.server.SetHealth(a.Health())
+		select {
+		case <-a.health:
+		case <-a.ended:
+			return
+		}
+	}
+}
+
+func (a *Agent) payloadLimit() int {
+	limit := Size(0)
+	for _, p := range a.pools {
+		limit = max(limit, p.cfg.Limits.Payload)
+	}
+	return int(limit)
+}

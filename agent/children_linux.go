@@ -1,0 +1,222 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// children owns every child process of the agent: those that it starts itself (launchers, the command of a sidecar) and
+// those that fall to it because it is a subreaper (keepers of a dead launcher, which it knows, and strangers, which it
+// kills: nothing that user code left behind outlives its guardian).
+//
+// One mutex covers [clone … pid recorded] and [list children … kill]: a child is listed in /proc before clone returns,
+// so a sweep beside it would kill it at birth. All clones happen on one locked thread that never ends, because
+// PDEATHSIG fires when the creating thread ends (prctl(2)), not the process.
+type children struct {
+	mu    sync.Mutex
+	known map[int]bool // pids that the sweep must leave alone; removed when reaped
+
+	clones chan func()
+	stop   chan struct{}
+	done   sync.WaitGroup
+	// onSweep is told about each stranger that was killed; called without mu.
+	onSweep func(pid int)
+}
+
+func newChildren(onSweep func(pid int)) (*children, error) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, fmt.Errorf("cannot become a subreaper (Linux 3.4): %w", err)
+	}
+	c := &children{known: map[int]bool{}, clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep}
+	c.done.Add(2)
+	go c.cloneLoop()
+	go c.sweepLoop()
+	return c, nil
+}
+
+// close ends the two loops. Nothing may be started afterwards.
+func (c *children) close() {
+	close(c.stop)
+	c.done.Wait()
+}
+
+// cloneLoop is the one thread that starts processes. It is never unlocked and, but for close, never ends.
+func (c *children) cloneLoop() {
+	defer c.done.Done()
+	runtime.LockOSThread()
+	for {
+		select {
+		case f := <-c.clones:
+			f()
+		case <-c.stop:
+			return
+		}
+	}
+}
+
+// start starts argv with exactly these descriptors as 0, 1, 2, … in its own process group and returns its handle.
+func (c *children) start(path string, argv, env []string, dir string, files []*os.File, sys *syscall.SysProcAttr) (*pidfd, error) {
+	var handle *pidfd
+	var err error
+	ran := make(chan struct{})
+	job := func() {
+		defer close(ran)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		handle, err = clone(path, argv, env, dir, files, sys)
+		if err == nil {
+			c.known[handle.pid] = true
+		}
+	}
+	select {
+	case c.clones <- job:
+		<-ran
+		return handle, err
+	case <-c.stop:
+		return nil, errors.New("cannot start a process: the agent is ending")
+	}
+}
+
+func clone(path string, argv, env []string, dir string, files []*os.File, sys *syscall.SysProcAttr) (*pidfd, error) {
+	fd := -1
+	attr := syscall.SysProcAttr{Setpgid: true}
+	if sys != nil {
+		attr = *sys
+	}
+	attr.PidFD = &fd
+	fds := make([]uintptr, len(files))
+	for i, f := range files {
+		fds[i] = f.Fd()
+	}
+	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{Dir: dir, Env: env, Files: fds, Sys: &attr})
+	runtime.KeepAlive(files)
+	if err != nil {
+		return nil, fmt.Errorf("cannot start %q: %w", path, err)
+	}
+	if fd < 0 {
+		return openPidfd(pid) // no CLONE_PIDFD (Linux 5.2); our child is not reaped yet, so the number is safe
+	}
+	return newPidfd(pid, fd)
+}
+
+// expect says that this process may become our child (a keeper whose launcher dies) and must not be swept.
+func (c *children) expect(pid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known[pid] = true
+}
+
+// forget ends expect, when the process was reaped by its own parent.
+func (c *children) forget(pid int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, pid)
+}
+
+// reap collects a child of ours that has ended.
+func (c *children) reap(p *pidfd) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, p.pid)
+	return p.reap()
+}
+
+// sweepLoop sweeps whenever a child of the agent changed state.
+func (c *children) sweepLoop() {
+	defer c.done.Done()
+	woken := make(chan os.Signal, 1)
+	signal.Notify(woken, syscall.SIGCHLD)
+	defer signal.Stop(woken)
+	for {
+		select {
+		case <-woken:
+			c.sweep()
+		case <-c.stop:
+			return
+		}
+	}
+}
+
+// sweep kills and reaps every child that nobody here knows. A killed stranger ends with another SIGCHLD, which sweeps
+// again and finds what it leaves behind in turn.
+func (c *children) sweep() {
+	var killed []int
+	c.mu.Lock()
+	for _, pid := range listChildren() {
+		if c.known[pid] {
+			continue
+		}
+		// It is our child and nobody else reaps it: the number is safe until the waitid below.
+		_ = unix.Kill(pid, unix.SIGKILL)
+		var info unix.Siginfo
+		if err := waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG); err == nil && siginfoPID(&info) != 0 {
+			killed = append(killed, pid)
+		}
+	}
+	c.mu.Unlock()
+	for _, pid := range killed {
+		c.onSweep(pid)
+	}
+}
+
+// listChildren lists the pids of all children of this process. Children are listed per thread (proc(5), Linux 3.5 with
+// CONFIG_PROC_CHILDREN); adopted ones appear under a thread of the kernel's choice.
+func listChildren() []int {
+	files, _ := filepath.Glob("/proc/self/task/*/children")
+	var pids []int
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // that thread ended
+		}
+		for _, field := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+func waitid(kind, id int, info *unix.Siginfo, options int) error {
+	for {
+		err := unix.Waitid(kind, id, info, options, nil)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// sigchldInfo is the layout of siginfo_t for SIGCHLD on 64-bit Linux (sigaction(2)): signo, errno, code, padding, then
+// pid, uid and status.
+type sigchldInfo struct {
+	signo, errno, code, _ int32
+	pid                   int32
+	uid                   uint32
+	status                int32
+}
+
+func siginfoPID(info *unix.Siginfo) int {
+	return int((*sigchldInfo)(unsafe.Pointer(info)).pid)
+}
+
+// siginfoStatus is the exit code, or −signal.
+func siginfoStatus(info *unix.Siginfo) int {
+	s := (*sigchldInfo)(unsafe.Pointer(info))
+	const cldExited = 1 // CLD_EXITED
+	if s.code == cldExited {
+		return int(s.status)
+	}
+	return -int(s.status)
+}

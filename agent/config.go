@@ -1,0 +1,143 @@
+package agent
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/pitboss-run/pitboss/heartbeat"
+	"github.com/pitboss-run/pitboss/ipc"
+)
+
+// Config is the whole configuration. It is read once and passed on as values; nothing else reads files or environment
+// for settings. Every field's `doc` is its line in `pitboss config defaults`.
+type Config struct {
+	Pools    []PoolConfig   `yaml:"pools" doc:"the pools; each runs one adapter in its own workers"`
+	Watchdog WatchdogConfig `yaml:"watchdog" doc:"the guardian process above the agent"`
+	Log      LogConfig      `yaml:"log" doc:"the agent's own log, on stderr"`
+}
+
+// PoolConfig is one adapter and its workers.
+type PoolConfig struct {
+	Name          string            `yaml:"name" doc:"letters a-z, digits, - and _; at most 32; calls say name/tool"`
+	Adapter       string            `yaml:"adapter" doc:"module, path/to/file.py, or either with :Class"`
+	Workdir       string            `yaml:"workdir" doc:"working directory and first place to import from; default: the config file's directory"`
+	Python        string            `yaml:"python" doc:"interpreter; default: $PITBOSS_PYTHON, $VIRTUAL_ENV, .venv in workdir, python3 on the path"`
+	Workers       int               `yaml:"workers" doc:"how many workers are kept ready, 1-1000; default: 2, or 1 on a single core"`
+	Start         string            `yaml:"start" doc:"fork: from a launcher that has imported preload; exec: a fresh interpreter for each"`
+	StartParallel int               `yaml:"start_parallel" doc:"how many workers may be starting at once, 1-100"`
+	Preload       []string          `yaml:"preload" doc:"modules that the launcher imports before it forks"`
+	Env           map[string]string `yaml:"env" doc:"environment of the workers; values may use {{.Index}} and {{.Pool}}"`
+	Queue         QueueConfig       `yaml:"queue" doc:"calls that wait for a worker"`
+	Timeouts      TimeoutsConfig    `yaml:"timeouts" doc:"every wait has an end"`
+	Heartbeat     HeartbeatConfig   `yaml:"heartbeat" doc:"the failure detector"`
+	Limits        LimitsConfig      `yaml:"limits" doc:"what a worker and a call may use"`
+	Guard         string            `yaml:"guard" doc:"lowest kill tier that this pool accepts: tree, or group (no watchdog)"`
+}
+
+// QueueConfig bounds the calls that wait.
+type QueueConfig struct {
+	Max     int           `yaml:"max" doc:"calls that may wait, 0-1000000; above it: QUEUE_FULL"`
+	Timeout time.Duration `yaml:"timeout" doc:"longest wait, 1ms-1h; after it: QUEUE_TIMEOUT"`
+}
+
+// TimeoutsConfig are the pool's deadlines.
+type TimeoutsConfig struct {
+	Start  time.Duration `yaml:"start" doc:"until a worker is ready, 1s-1h; stretched while it makes progress"`
+	Call   time.Duration `yaml:"call" doc:"whole budget of a call that names none, 10ms-24h"`
+	Stream time.Duration `yaml:"stream" doc:"the same for a stream"`
+	Drain  time.Duration `yaml:"drain" doc:"how long running calls may go on at a stop, 5s-300s"`
+	Kill   time.Duration `yaml:"kill" doc:"between TERM and KILL, 10ms-60s"`
+}
+
+// HeartbeatConfig is heartbeat.Config with its keys; see there for ranges.
+type HeartbeatConfig struct {
+	Enabled      bool          `yaml:"enabled" doc:"false: only death and a cut link end a worker"`
+	Interval     time.Duration `yaml:"interval" doc:"between two pings, 1s-60s"`
+	Timeout      time.Duration `yaml:"timeout" doc:"longest silence, 5s-300s; at least interval x max_missed"`
+	MaxMissed    int           `yaml:"max_missed" doc:"missed pings in a row, 1-10"`
+	InitialDelay time.Duration `yaml:"initial_delay" doc:"before the first ping, 0s-300s"`
+	Jitter       Share         `yaml:"jitter" doc:"how much the interval varies, 0%-50%"`
+	OnLost       string        `yaml:"on_lost" doc:"replace, or report only"`
+	HeldLimit    time.Duration `yaml:"held_limit" doc:"how long a stopped or frozen worker is kept, 1s-24h"`
+	BlockedLimit time.Duration `yaml:"blocked_limit" doc:"how long a call may block the interpreter without progress, 1s-24h"`
+}
+
+// LimitsConfig bounds a worker and its calls.
+type LimitsConfig struct {
+	NoFile  int  `yaml:"nofile" doc:"soft RLIMIT_NOFILE of a worker, 0 keeps the agent's, else 64-1048576"`
+	Core    Size `yaml:"core" doc:"soft RLIMIT_CORE in bytes; 0, because writing a large dump hides a death for seconds"`
+	Payload Size `yaml:"payload" doc:"largest arguments or result, 1KiB-3GiB"`
+}
+
+// WatchdogConfig is how the agent is guarded.
+type WatchdogConfig struct {
+	Mode         string        `yaml:"mode" doc:"auto: under the watchdog; off: without, in tier group"`
+	AgentTimeout time.Duration `yaml:"agent_timeout" doc:"silence of the agent that the watchdog takes for a hang, 3s-300s"`
+	OnLoss       string        `yaml:"on_loss" doc:"when the watchdog dies: drain and end, or continue in tier group"`
+	Require      string        `yaml:"require" doc:"refuse to start below this tier: tree, or empty for no demand"`
+}
+
+// LogConfig is the agent's log.
+type LogConfig struct {
+	Level  string `yaml:"level" doc:"debug, info, warn or error"`
+	Format string `yaml:"format" doc:"text, json, or auto: text on a terminal, json elsewhere"`
+}
+
+// Share is a part of a whole, 0.1 or "10%".
+type Share float64
+
+// Size is a number of bytes, 1048576 or "1MiB".
+type Size int64
+
+// Default is the configuration of an agent that is told nothing. It has no pools.
+func Default() Config {
+	return Config{
+		Watchdog: WatchdogConfig{Mode: "auto", AgentTimeout: 8 * time.Second, OnLoss: "drain"},
+		Log:      LogConfig{Level: "info", Format: "auto"},
+	}
+}
+
+// DefaultPool is a pool that says nothing but its name and adapter.
+func DefaultPool() PoolConfig {
+	h := heartbeat.Default()
+	return PoolConfig{
+		Workers: min(2, runtime.NumCPU()), Start: "fork", StartParallel: 4, Env: map[string]string{},
+		Queue: QueueConfig{Max: 1000, Timeout: 10 * time.Second},
+		Timeouts: TimeoutsConfig{Start: 120 * time.Second, Call: 300 * time.Second, Stream: 900 * time.Second,
+			Drain: 30 * time.Second, Kill: 3 * time.Second},
+		Heartbeat: HeartbeatConfig{h.Enabled, h.Interval, h.Timeout, h.MaxMissed, h.InitialDelay, Share(h.Jitter), h.OnLost, h.HeldLimit, h.BlockedLimit},
+		Limits:    LimitsConfig{Payload: ipc.DefaultPayloadLimit},
+		Guard:     "tree",
+	}
+}
+
+// detector is the failure detector's own form of the settings.
+func (h HeartbeatConfig) detector() heartbeat.Config {
+	return heartbeat.Config{Enabled: h.Enabled, Interval: h.Interval, Timeout: h.Timeout, MaxMissed: h.MaxMissed, InitialDelay: h.InitialDelay,
+		Jitter: float64(h.Jitter), OnLost: h.OnLost, HeldLimit: h.HeldLimit, BlockedLimit: h.BlockedLimit}
+}
+
+// notAvailable are keys that a later version reads. They are refused by name: a setting that is silently ignored is worse
+// than an error.
+var notAvailable = map[string]bool{
+	"access": true, "telemetry": true, "pools[].slots": true, "pools[].affinity": true, "pools[].recycle": true,
+	"pools[].workers.min": true, "pools[].workers.max": true, "pools[].workers.idle": true, "pools[].timeouts.cancel_grace": true,
+	"pools[].limits.memory": true, "pools[].limits.cpu": true, "pools[].limits.pids": true, "pools[].serialization": true,
+}
+
+// Fault is one thing that is wrong with a configuration.
+type Fault struct {
+	File         string
+	Line, Column int // 0 when the value came from no file
+	Key          string
+	Problem      string
+}
+
+func (f Fault) Error() string {
+	where := ""
+	if f.File != "" {
+		where = fmt.Sprintf("%s:%d:%d: ", f.File, f.Line, f.Column)
+	}
+	return where + f.Key + ": " + f.Problem
+}

@@ -1,0 +1,351 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Load reads a configuration file. All faults come at once, each with file, line, key and what to do: the error joins
+// Fault values.
+func Load(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	return parseConfig(path, text)
+}
+
+func parseConfig(path string, text []byte) (Config, error) {
+	r := &configReader{file: path, dir: filepath.Dir(path), at: map[string]position{}}
+	cfg := Default()
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return Config{}, fmt.Errorf("cannot parse %q: %s", path, strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	if len(file.Docs) > 1 {
+		return Config{}, fmt.Errorf("cannot parse %q: it holds %d documents; one is allowed", path, len(file.Docs))
+	}
+	if len(file.Docs) == 1 && file.Docs[0].Body != nil {
+		r.into(reflect.ValueOf(&cfg).Elem(), file.Docs[0].Body, "", "")
+	}
+	for i := range cfg.Pools {
+		cfg.Pools[i].resolve(r.dir)
+	}
+	for _, f := range cfg.faults() {
+		if p, ok := r.nearest(f.Key); ok {
+			f.File, f.Line, f.Column = path, p.line, p.column
+		}
+		r.faults = append(r.faults, f)
+	}
+	sort.SliceStable(r.faults, func(i, j int) bool { return r.faults[i].Line < r.faults[j].Line })
+	if len(r.faults) == 0 {
+		return cfg, nil
+	}
+	var all []error
+	for _, f := range r.faults {
+		all = append(all, f)
+	}
+	return Config{}, errors.Join(all...)
+}
+
+// resolve makes the pool's paths absolute, from the directory of its file.
+func (p *PoolConfig) resolve(dir string) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		abs = dir
+	}
+	if !filepath.IsAbs(p.Workdir) {
+		p.Workdir = filepath.Join(abs, p.Workdir)
+	}
+	if file, class, isFile := adapterFile(p.Adapter); isFile && !filepath.IsAbs(file) {
+		p.Adapter = filepath.Join(p.Workdir, file) + class
+	}
+	if strings.Contains(p.Python, "/") && !filepath.IsAbs(p.Python) {
+		p.Python = filepath.Join(abs, p.Python)
+	}
+}
+
+// adapterFile splits "path/to/file.py:Class" into the file and ":Class"; isFile is false for a module's name.
+func adapterFile(adapter string) (file, class string, isFile bool) {
+	file = adapter
+	if i := strings.LastIndexByte(adapter, ':'); i > 0 && !strings.Contains(adapter[i:], "/") {
+		file, class = adapter[:i], adapter[i:]
+	}
+	return file, class, strings.HasSuffix(file, ".py")
+}
+
+type position struct{ line, column int }
+
+// configReader walks the syntax tree beside the struct, so that every fault has its place and none hides another.
+type configReader struct {
+	file, dir string
+	faults    []Fault
+	at        map[string]position // of every key that was given
+}
+
+func (r *configReader) fault(n ast.Node, key, format string, args ...any) {
+	p := n.GetToken().Position
+	r.faults = append(r.faults, Fault{r.file, p.Line, p.Column, key, fmt.Sprintf(format, args...)})
+}
+
+// nearest is the position of a key or of the closest one above it.
+func (r *configReader) nearest(key string) (position, bool) {
+	for key != "" {
+		if p, ok := r.at[key]; ok {
+			return p, true
+		}
+		i := strings.LastIndexAny(key, ".[")
+		if i < 0 {
+			break
+		}
+		key = key[:i]
+	}
+	return position{1, 1}, true
+}
+
+// into puts the node into v. key names it ("pools[0].name"), general is the same without numbers ("pools[].name").
+func (r *configReader) into(v reflect.Value, n ast.Node, key, general string) {
+	if key != "" {
+		p := n.GetToken().Position
+		r.at[key] = position{p.Line, p.Column}
+	}
+	if _, null := n.(*ast.NullNode); null {
+		return // an empty key keeps its default
+	}
+	switch {
+	case v.Kind() == reflect.Struct:
+		r.intoStruct(v, n, key, general)
+	case v.Kind() == reflect.Map:
+		r.intoMap(v, n, key)
+	case v.Kind() == reflect.Slice:
+		r.intoSlice(v, n, key, general)
+	default:
+		r.intoScalar(v, n, key, general)
+	}
+}
+
+func pairs(n ast.Node) ([]*ast.MappingValueNode, bool) {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		return m.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{m}, true
+	}
+	return nil, false
+}
+
+func (r *configReader) intoStruct(v reflect.Value, n ast.Node, key, general string) {
+	values, ok := pairs(n)
+	if !ok {
+		r.fault(n, orElse(key, "configuration"), "must be a mapping of keys to values")
+		return
+	}
+	fields := map[string]int{}
+	var names []string
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Tag.Get("yaml")
+		fields[name] = i
+		names = append(names, name)
+	}
+	seen := map[string]bool{}
+	for _, pair := range values {
+		name := pair.Key.GetToken().Value
+		path, path2 := joinKey(key, name), joinKey(general, name)
+		i, known := fields[name]
+		switch {
+		case seen[name]:
+			r.fault(pair.Key, path, "is given twice")
+		case known:
+			r.into(v.Field(i), pair.Value, path, path2)
+		case notAvailable[path2]:
+			r.fault(pair.Key, path, "not available in this version; remove it")
+		default:
+			r.fault(pair.Key, path, "unknown key%s", didYouMean(name, names))
+		}
+		seen[name] = true
+	}
+}
+
+func joinKey(key, name string) string {
+	if key == "" {
+		return name
+	}
+	return key + "." + name
+}
+
+func (r *configReader) intoMap(v reflect.Value, n ast.Node, key string) {
+	values, ok := pairs(n)
+	if !ok {
+		r.fault(n, key, "must be a mapping of names to texts")
+		return
+	}
+	m := reflect.MakeMap(v.Type())
+	for _, pair := range values {
+		text, ok := scalarText(pair.Value)
+		if !ok {
+			r.fault(pair.Value, joinKey(key, pair.Key.GetToken().Value), "must be a text")
+			continue
+		}
+		m.SetMapIndex(reflect.ValueOf(pair.Key.GetToken().Value), reflect.ValueOf(text))
+	}
+	v.Set(m)
+}
+
+func (r *configReader) intoSlice(v reflect.Value, n ast.Node, key, general string) {
+	list, ok := n.(*ast.SequenceNode)
+	if !ok {
+		r.fault(n, key, "must be a list")
+		return
+	}
+	s := reflect.MakeSlice(v.Type(), len(list.Values), len(list.Values))
+	for i, item := range list.Values {
+		if s.Index(i).Type() == reflect.TypeFor[PoolConfig]() {
+			s.Index(i).Set(reflect.ValueOf(DefaultPool()))
+		}
+		r.into(s.Index(i), item, fmt.Sprintf("%s[%d]", key, i), general+"[]")
+	}
+	v.Set(s)
+}
+
+func scalarText(n ast.Node) (string, bool) {
+	switch s := n.(type) {
+	case *ast.StringNode:
+		return s.Value, true
+	case *ast.LiteralNode:
+		return s.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	}
+	return "", false
+}
+
+func (r *configReader) intoScalar(v reflect.Value, n ast.Node, key, general string) {
+	text, ok := scalarText(n)
+	if values, isMap := pairs(n); isMap && len(values) > 0 && notAvailable[general+"."+values[0].Key.GetToken().Value] {
+		r.fault(n, key+"."+values[0].Key.GetToken().Value, "not available in this version; give a single value")
+		return
+	}
+	if !ok {
+		r.fault(n, key, "must be a single value")
+		return
+	}
+	if err := setScalar(v, text); err != nil {
+		r.fault(n, key, "%v", err)
+	}
+}
+
+// setScalar parses text by the type of v.
+func setScalar(v reflect.Value, text string) error {
+	switch target := v.Addr().Interface().(type) {
+	case *string:
+		*target = text
+	case *bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", text)
+		}
+		*target = b
+	case *int:
+		i, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a whole number", text)
+		}
+		*target = i
+	case *time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return fmt.Errorf("%q is not a duration; write a number with a unit, such as 500ms, 10s or 2m", text)
+		}
+		*target = d
+	case *Share:
+		share, err := parseShare(text)
+		if err != nil {
+			return err
+		}
+		*target = share
+	case *Size:
+		size, err := parseSize(text)
+		if err != nil {
+			return err
+		}
+		*target = size
+	default:
+		return fmt.Errorf("cannot be set (type %s)", v.Type())
+	}
+	return nil
+}
+
+func parseShare(text string) (Share, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0, fmt.Errorf("%q is not a share; write 0.1 or 10%%", text)
+	}
+	if percent {
+		f /= 100
+	}
+	return Share(f), nil
+}
+
+func parseSize(text string) (Size, error) {
+	for i, unit := range []string{"KiB", "MiB", "GiB"} {
+		if number, ok := strings.CutSuffix(text, unit); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+			if err != nil || n < 0 || n > math.MaxInt64>>(10*(i+1)) {
+				break
+			}
+			return Size(n << (10 * (i + 1))), nil
+		}
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("%q is not a size; write bytes, or a number with KiB, MiB or GiB", text)
+	}
+	return Size(n), nil
+}
+
+// didYouMean names the candidate that is at most two edits away.
+func didYouMean(name string, candidates []string) string {
+	best, distance := "", 3
+	for _, c := range candidates {
+		if d := editDistance(name, c); d < distance {
+			best, distance = c, d
+		}
+	}
+	if best == "" {
+		sort.Strings(candidates)
+		return "; known here: " + strings.Join(candidates, ", ")
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal, row[j+1] = row[j+1], min(cost, row[j+1]+1, row[j]+1)
+		}
+	}
+	return row[len(b)]
+}

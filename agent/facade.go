@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+)
+
+// Call runs a unary tool. The error is always an *Error.
+func (a *Agent) Call(ctx context.Context, req *Request) (*Result, error) {
+	p, tool, e := a.resolve(req)
+	if e != nil {
+		return nil, e
+	}
+	if tool != nil && tool.Stream {
+		return nil, failf(BadArguments, "tool %q is a stream tool: call it as a stream", tool.Name)
+	}
+	return p.call(ctx, req, nil)
+}
+
+// Stream runs a stream tool, or a unary one as a stream without chunks. chunk is called for each item, in order, by the
+// calling goroutine; its error ends the call.
+func (a *Agent) Stream(ctx context.Context, req *Request, chunk func(*Value) error) (*Result, error) {
+	p, _, e := a.resolve(req)
+	if e != nil {
+		return nil, e
+	}
+	return p.call(ctx, req, chunk)
+}
+
+// resolve finds the pool and the tool of a request: "pool/tool", the named pool, the only pool, the one called "default",
+// or the only one that has the tool. While a pool has not started yet its tools are not known and the call may wait.
+func (a *Agent) resolve(req *Request) (*pool, *Tool, *Error) {
+	if name, tool, ok := strings.Cut(req.Tool, "/"); ok && req.Pool == "" {
+		req.Pool, req.Tool = name, tool
+	}
+	p, e := a.choosePool(req)
+	if e != nil {
+		return nil, nil, e
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if tool, ok := p.tools[req.Tool]; ok {
+		return p, &tool, nil
+	}
+	if len(p.tools) == 0 { // nobody has been ready yet: the worker will say
+		return p, nil, nil
+	}
+	names := make([]string, 0, len(p.tools))
+	for name := range p.tools {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return nil, nil, &Error{Reason: UnknownTool, Pool: p.cfg.Name, Tool: req.Tool,
+		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s", p.cfg.Name, req.Tool, strings.Join(names, ", "))}
+}
+
+func (a *Agent) choosePool(req *Request) (*pool, *Error) {
+	if req.Pool != "" {
+		if p := a.pool(req.Pool); p != nil {
+			return p, nil
+		}
+		return nil, &Error{Reason: UnknownPool, Pool: req.Pool, Tool: req.Tool,
+			Message: fmt.Sprintf("no pool is named %q; there are: %s", req.Pool, strings.Join(a.poolNames(), ", "))}
+	}
+	if len(a.pools) == 1 {
+		return a.pools[0], nil
+	}
+	if p := a.pool("default"); p != nil {
+		return p, nil
+	}
+	return nil, &Error{Reason: UnknownPool, Tool: req.Tool,
+		Message: fmt.Sprintf("which pool? There is more than one (%s) and none is named \"default\"; say pool/%s", strings.Join(a.poolNames(), ", "), req.Tool)}
+}
+
+func (a *Agent) pool(name string) *pool {
+	i := slices.IndexFunc(a.pools, func(p *pool) bool { return p.cfg.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return a.pools[i]
+}
+
+func (a *Agent) poolNames() []string {
+	var names []string
+	for _, p := range a.pools {
+		names = append(names, p.cfg.Name)
+	}
+	return names
+}
+
+// Tools lists the tools of one pool, or of all for an empty name, sorted by pool and name. For a pool that has failed it
+// returns that pool's *Error.
+func (a *Agent) Tools(name string) ([]Tool, error) {
+	if name != "" && a.pool(name) == nil {
+		_, e := a.choosePool(&Request{Pool: name})
+		return nil, e
+	}
+	var tools []Tool
+	for _, p := range a.pools {
+		if name != "" && p.cfg.Name != name {
+			continue
+		}
+		p.mu.Lock()
+		for _, t := range p.tools {
+			tools = append(tools, t)
+		}
+		refusal := p.refusal()
+		p.mu.Unlock()
+		if refusal != nil && refusal.Reason == PoolFailed && name != "" {
+			return nil, refusal
+		}
+	}
+	sort.Slice(tools, func(i, j int) bool {
+		return tools[i].Pool+"/"+tools[i].Name < tools[j].Pool+"/"+tools[j].Name
+	})
+	return tools, nil
+}
+
+// Health says for each pool whether a call would be taken now.
+func (a *Agent) Health() map[string]bool {
+	health := map[string]bool{}
+	for _, p := range a.pools {
+		p.mu.Lock()
+		health[p.cfg.Name] = p.phase == poolReady || p.phase == poolDegraded
+		p.mu.Unlock()
+	}
+	return health
+}
+
+// Ping asks one worker for a sign of life and waits for it until ctx ends.
+func (a *Agent) Ping(ctx context.Context, id string) (Pong, error) {
+	for _, p := range a.pools {
+		p.mu.Lock()
+		w := p.workers[id]
+		p.mu.Unlock()
+		if w == nil {
+			continue
+		}
+		answer := make(chan Pong, 1)
+		w.post(workerEvent{pong: answer})
+		select {
+		case pong := <-answer:
+			return pong, nil
+		case <-w.done:
+			return Pong{}, &Error{Reason: WorkerDied, Worker: id, Message: fmt.Sprintf("worker %s ended before it answered", id)}
+		case <-ctx.Done():
+			return Pong{}, &Error{Reason: CallTimeout, Worker: id, Message: fmt.Sprintf("worker %s did not answer the ping in time; see its heartbeat in `pitboss status`", id)}
+		}
+	}
+	return Pong{}, &Error{Reason: UnknownWorker, Worker: id, Message: fmt.Sprintf("no worker is named %q; `pitboss status` lists them", id)}
+}
+
+// Status is a snapshot; each pool's part is consistent in itself.
+func (a *Agent) Status() Status {
+	tier, state := "tree", "running"
+	watchdog := a.guard.status()
+	if watchdog.State == "off" || watchdog.State == "gone" {
+		tier = "group"
+	}
+	if a.draining.Load() {
+		state = "draining"
+	}
+	s := Status{Schema: StatusSchema, Watchdog: watchdog,
+		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
+			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}}
+	for _, p := range a.pools {
+		s.Pools = append(s.Pools, p.status(tier))
+	}
+	return s
+}
+
+func (p *pool) status(tier string) PoolStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := PoolStatus{Name: p.cfg.Name, State: string(p.phase), Queued: len(p.queue), Desired: p.cfg.Workers, StartMethod: p.cfg.Start,
+		Python: p.py.path, CallsTotal: p.calls, ErrorsTotal: p.errors, RejectedTotal: p.rejected}
+	if p.phase == poolFailed {
+		s.Reason = p.failure.Message
+	}
+	if l := p.launcher; l != nil {
+		s.LauncherPID, s.Generation = l.process.pid, l.generation
+		select {
+		case <-l.ready:
+			s.StartMethod, s.StartRefusal = l.start, l.refused
+		default:
+		}
+	}
+	for _, w := range p.workers {
+		row := w.shown.status(w, tier, p.lastExit[w.index])
+		switch w.shown.state {
+		case stateReady:
+			s.Ready++
+		case stateBusy:
+			s.Busy++
+		}
+		s.Workers = append(s.Workers, row)
+	}
+	sort.Slice(s.Workers, func(i, j int) bool {
+		return s.Workers[i].Index < s.Workers[j].Index || (s.Workers[i].Index == s.Workers[j].Index && s.Workers[i].ID < s.Workers[j].ID)
+	})
+	return s
+}
+
+func (v *workerShown) status(w *worker, tier, lastExit string) WorkerStatus {
+	inFlight := 0
+	if v.current != nil {
+		inFlight = 1
+	}
+	s := WorkerStatus{ID: w.id, Index: w.index, Generation: w.generation, PID: v.pid, PGID: v.pid, KeeperPID: v.keeper,
+		State: string(v.state), Doing: v.doing, Tier: tier, InFlight: inFlight, CallsTotal: v.calls, Heartbeat: v.heartbeat,
+		UptimeS: time.Since(w.born).Seconds(), LastExit: lastExit}
+	if w.out != nil && v.pid != 0 { // out is set before pid is shown
+		s.LinesDropped = w.out.dropped.Load()
+	}
+	return s
+}

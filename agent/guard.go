@@ -1,0 +1,312 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pitboss-run/pitboss/ipc"
+	"golang.org/x/sys/unix"
+)
+
+// GuardEnv names the inherited descriptor of the link to the watchdog.
+const GuardEnv = "PITBOSS_GUARD_FD"
+
+// silentAfter is how long the watchdog may take to answer before it counts as silent: then new spawns wait, calls go on.
+const silentAfter = time.Second
+
+// guardClass is what a guarded process is (PROTOCOL.md §4, flags of GUARD).
+type guardClass uint16
+
+const (
+	guardLauncher guardClass = 1
+	guardKeeper   guardClass = 2
+	guardWorker   guardClass = 3
+)
+
+// InheritedGuard reports whether this process is the supervised child of a watchdog, and the descriptor of the link.
+// The environment variable alone proves nothing (a nested `pitboss run` inside a tool inherits it): the descriptor must
+// be a connected SOCK_SEQPACKET socket whose peer is our parent.
+func InheritedGuard() (fd int, supervised bool, err error) {
+	text := os.Getenv(GuardEnv)
+	if text == "" {
+		return -1, false, nil
+	}
+	fd, err = strconv.Atoi(text)
+	if err != nil || fd < 3 {
+		return -1, false, fmt.Errorf("cannot use %s=%q: it must be a descriptor number", GuardEnv, text)
+	}
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		return -1, false, nil
+	}
+	cred, err := ipc.PeerCred(fd)
+	if err != nil || int(cred.PID) != os.Getppid() {
+		return -1, false, nil
+	}
+	unix.CloseOnExec(fd)
+	return fd, true, nil
+}
+
+// guard is the agent's end of the link to the watchdog. A nil *guard is an agent without one: every method works and
+// promises nothing.
+type guard struct {
+	file    *os.File
+	log     *slog.Logger
+	version string
+	pid     int
+	onLoss  func() // called once, when the watchdog is gone
+
+	mu      sync.Mutex
+	seq     uint64
+	waiting map[uint64]chan error
+	state   string // armed, silent, gone
+	done    chan struct{}
+}
+
+var errWatchdogGone = errors.New("the watchdog is gone")
+
+// newGuard shakes hands: HELLO must be answered by a WELCOME of the same version within start.
+func newGuard(fd int, version, runID string, grace time.Duration, log *slog.Logger, onLoss func()) (*guard, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, fmt.Errorf("cannot use the watchdog's link: %w", err)
+	}
+	g := &guard{file: os.NewFile(uintptr(fd), "watchdog link"), log: log, version: version, onLoss: onLoss,
+		waiting: map[uint64]chan error{}, state: "armed", done: make(chan struct{})}
+	go g.readLoop()
+	hello := ipc.GuardMessage{Kind: ipc.GuardHello, Value: grace.Microseconds(), Text: version + " " + runID}
+	if err := g.ask(hello, nil); err != nil {
+		g.close()
+		return nil, fmt.Errorf("cannot shake hands with the watchdog: %w", err)
+	}
+	return g, nil
+}
+
+// guard tells the watchdog of a process and returns when it holds the pidfd. While the watchdog is silent it waits.
+func (g *guard) guard(class guardClass, name string, process *pidfd) error {
+	if g == nil {
+		return nil
+	}
+	var err error
+	inner := process.control(func(fd int) error {
+		err = g.ask(ipc.GuardMessage{Kind: ipc.GuardGuard, Flags: uint16(class), PID: uint32(process.pid), Text: name}, []int{fd})
+		return nil
+	})
+	if err = errors.Join(inner, err); err != nil {
+		return fmt.Errorf("cannot place %s under the watchdog: %w", name, err)
+	}
+	return nil
+}
+
+// release says that a guarded process is proven gone. It does not wait for the answer.
+func (g *guard) release(process *pidfd) {
+	if g != nil {
+		_ = g.send(ipc.GuardMessage{Kind: ipc.GuardRelease, PID: uint32(process.pid)}, nil)
+	}
+}
+
+// pool tells the watchdog of a pool's kill grace, which bounds how long it waits for keepers after the agent's death.
+func (g *guard) pool(name string, grace time.Duration) error {
+	if g == nil {
+		return nil
+	}
+	if err := g.ask(ipc.GuardMessage{Kind: ipc.GuardPool, Value: grace.Microseconds(), Text: name}, nil); err != nil {
+		return fmt.Errorf("cannot register pool %q with the watchdog: %w", name, err)
+	}
+	return nil
+}
+
+// beat says that every loop of the agent has answered; a beat that cannot be sent is lost, not waited for.
+func (g *guard) beat(running int, draining bool) {
+	if g == nil {
+		return
+	}
+	m := ipc.GuardMessage{Kind: ipc.GuardBeat, Value: int64(running)}
+	if draining {
+		m.Flags = 1
+	}
+	_ = g.send(m, nil)
+}
+
+// notify relays lines for the service manager (sd_notify(3)).
+func (g *guard) notify(lines string) {
+	if g != nil {
+		_ = g.send(ipc.GuardMessage{Kind: ipc.GuardNotify, Text: lines}, nil)
+	}
+}
+
+// stopping says that a drain began and when every process should be gone.
+func (g *guard) stopping(budget time.Duration) {
+	if g != nil {
+		_ = g.send(ipc.GuardMessage{Kind: ipc.GuardStopping, Value: budget.Microseconds()}, nil)
+	}
+}
+
+// bye says that the agent is about to end by its own will with this exit code.
+func (g *guard) bye(code int) {
+	if g != nil {
+		_ = g.send(ipc.GuardMessage{Kind: ipc.GuardBye, Value: int64(code)}, nil)
+	}
+}
+
+// status is the watchdog's pid and state for `status`.
+func (g *guard) status() WatchdogStatus {
+	if g == nil {
+		return WatchdogStatus{State: "off"}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return WatchdogStatus{PID: g.pid, State: g.state}
+}
+
+// ask sends a message and waits for its ACK. After silentAfter without one the state is silent, and it waits on.
+func (g *guard) ask(m ipc.GuardMessage, fds []int) error {
+	answer := make(chan error, 1)
+	g.mu.Lock()
+	if g.state == "gone" {
+		g.mu.Unlock()
+		return errWatchdogGone
+	}
+	g.seq++
+	m.Seq = g.seq
+	g.waiting[m.Seq] = answer
+	g.mu.Unlock()
+
+	silent := time.NewTimer(silentAfter)
+	defer silent.Stop()
+	retry := time.NewTicker(silentAfter / 10)
+	defer retry.Stop()
+	sent := false
+	for {
+		if !sent {
+			err := g.write(m, fds)
+			if err != nil && !errors.Is(err, ipc.ErrWouldBlock) {
+				g.forget(m.Seq)
+				return err
+			}
+			sent = err == nil
+		}
+		select {
+		case err := <-answer:
+			return err
+		case <-silent.C:
+			g.setState("silent")
+		case <-retry.C:
+		}
+	}
+}
+
+func (g *guard) forget(seq uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.waiting, seq)
+}
+
+func (g *guard) send(m ipc.GuardMessage, fds []int) error {
+	g.mu.Lock()
+	g.seq++
+	m.Seq = g.seq
+	g.mu.Unlock()
+	err := g.write(m, fds)
+	if errors.Is(err, ipc.ErrWouldBlock) {
+		g.setState("silent")
+	}
+	return err
+}
+
+func (g *guard) write(m ipc.GuardMessage, fds []int) error {
+	raw, err := g.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = ipc.SendPacket(int(fd), m.Append(nil), fds) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+func (g *guard) setState(state string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != state && g.state != "gone" {
+		g.log.Warn("watchdog state changed", "from", g.state, "to", state)
+		g.state = state
+	}
+}
+
+func (g *guard) readLoop() {
+	defer close(g.done)
+	buf := make([]byte, 8<<10)
+	for {
+		m, err := g.receive(buf)
+		if err != nil {
+			g.lost(err)
+			return
+		}
+		var answer error
+		switch m.Kind {
+		case ipc.GuardWelcome:
+			g.mu.Lock()
+			g.pid = int(m.PID)
+			g.mu.Unlock()
+		case ipc.GuardAck:
+		case ipc.GuardNack:
+			answer = fmt.Errorf("the watchdog refused: %s (%w)", m.Text, syscall.Errno(m.Value))
+		default:
+			continue
+		}
+		g.setState("armed")
+		g.mu.Lock()
+		if ch := g.waiting[m.Seq]; ch != nil {
+			ch <- answer
+			delete(g.waiting, m.Seq)
+		}
+		g.mu.Unlock()
+	}
+}
+
+func (g *guard) receive(buf []byte) (ipc.GuardMessage, error) {
+	raw, err := g.file.SyscallConn()
+	if err != nil {
+		return ipc.GuardMessage{}, err
+	}
+	var n int
+	var inner error
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, inner = ipc.RecvPacket(int(fd), buf, 0)
+		return !errors.Is(inner, ipc.ErrWouldBlock)
+	})
+	if err = errors.Join(err, inner); err != nil {
+		return ipc.GuardMessage{}, err
+	}
+	return ipc.DecodeGuard(buf[:n])
+}
+
+// lost fails everybody who waits and reports the loss once, unless we closed the link ourselves.
+func (g *guard) lost(err error) {
+	g.mu.Lock()
+	g.state = "gone"
+	for seq, ch := range g.waiting {
+		ch <- errWatchdogGone
+		delete(g.waiting, seq)
+	}
+	g.mu.Unlock()
+	if !errors.Is(err, os.ErrClosed) {
+		g.log.Error("watchdog lost", "cause", err)
+		g.onLoss()
+	}
+}
+
+// close ends the link; nothing is promised from here on.
+func (g *guard) close() {
+	if g != nil {
+		_ = g.file.Close()
+		<-g.done
+	}
+}

@@ -1,0 +1,333 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// boot is the first Python that runs in a launcher (and, by start: exec, in a worker): it drops the implicit first entry
+// of sys.path, so that a user's struct.py in the working directory breaks nothing of ours, and puts the library first.
+const boot = `import sys
+if sys.path and sys.path[0] == "": del sys.path[0]
+sys.path.insert(0, sys.argv[2])
+from pitboss._boot import main
+main(sys.argv)
+`
+
+// Orders between agent and launcher; PROTOCOL.md §2 gives the fields their meaning.
+type (
+	initOrder struct {
+		Op         string   `json:"op"`
+		RunID      string   `json:"run_id"`
+		Pool       string   `json:"pool"`
+		Generation int      `json:"generation"`
+		Parent     int      `json:"parent"`
+		Start      string   `json:"start"`
+		Preload    []string `json:"preload"`
+		Path       []string `json:"path"`
+		Workdir    string   `json:"workdir"`
+	}
+	spawnOrder struct {
+		Op      string            `json:"op"`
+		Worker  string            `json:"worker"`
+		Index   int               `json:"index"`
+		GraceUS int64             `json:"grace_us"`
+		Env     map[string]string `json:"env"`
+		NoFile  int               `json:"nofile"`
+		Core    int64             `json:"core"`
+	}
+	reapOrder struct {
+		Op     string `json:"op"`
+		Keeper int    `json:"keeper"`
+	}
+	plainOrder struct {
+		Op string `json:"op"`
+	}
+	// launcherReport is everything that a launcher may say; Op tells which fields are set.
+	launcherReport struct {
+		Op         string   `json:"op"`
+		PID        int      `json:"pid"`
+		PPID       int      `json:"ppid"`
+		Protocol   int      `json:"protocol"`
+		Python     string   `json:"python"`
+		Executable string   `json:"executable"`
+		Module     string   `json:"module"`
+		Start      string   `json:"start"`
+		Refusal    *refusal `json:"refusal"`
+		Worker     string   `json:"worker"`
+		Keeper     int      `json:"keeper"`
+		Status     int      `json:"status"`
+		Killed     []int    `json:"killed"`
+		Traceback  string   `json:"traceback"`
+		Reason     string   `json:"reason"`
+		Message    string   `json:"message"`
+	}
+	refusal struct {
+		Reason  string `json:"reason"`
+		Message string `json:"message"`
+	}
+)
+
+// launcher is one generation of a pool's zygote. Its pool owns it; close joins its goroutines.
+type launcher struct {
+	pool       string
+	generation int
+	children   *children
+	guard      *guard
+	log        *slog.Logger
+
+	process *pidfd
+	link    *orderLink
+	out     *output
+
+	python, executable, start string // set before ready is closed
+	refused                   string // why it cannot fork; empty when it can
+	ready                     chan struct{}
+	failure                   *Error        // set before failed is closed
+	failed                    chan struct{} // it could not start; failure says why
+	dead                      chan struct{} // the process has ended and is reaped
+
+	mu      sync.Mutex
+	doing   string
+	missed  int                            // orders that it did not carry out in time
+	waiters map[string]chan launcherReport // spawn replies by worker id
+	reaps   map[int]chan launcherReport    // reap replies by keeper pid
+	wg      sync.WaitGroup
+}
+
+// launcherSpec is what a launcher is started with.
+type launcherSpec struct {
+	pool       string
+	generation int
+	python     interpreter
+	library    string // directory of the extracted Python half
+	env        []string
+	init       initOrder
+	timeout    time.Duration // for hello and for the preload
+}
+
+// startLauncher starts the process, places it under the watchdog and sends it on its way; the caller then waits on
+// ready, failed or dead.
+func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, log *slog.Logger, sink outputSink) (*launcher, error) {
+	l := &launcher{pool: spec.pool, generation: spec.generation, children: c, guard: g, log: log,
+		ready: make(chan struct{}), failed: make(chan struct{}), dead: make(chan struct{}),
+		waiters: map[string]chan launcherReport{}, reaps: map[int]chan launcherReport{}}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open %s: %w", os.DevNull, err)
+	}
+	defer null.Close()
+	link, theirs, err := newOrderLink("orders of launcher " + spec.pool)
+	if err != nil {
+		return nil, err
+	}
+	out, pipes, err := newOutput(sink, func() uint64 { return 0 }, &buffers.output)
+	if err != nil {
+		link.close()
+		_ = theirs.Close()
+		return nil, err
+	}
+	l.link, l.out = link, out
+	argv := []string{spec.python.path, "-c", boot, "launcher", spec.library}
+	l.process, err = c.start(spec.python.path, argv, spec.env, "/", []*os.File{null, pipes[0], pipes[1], theirs}, nil)
+	closeFiles(append(pipes, theirs))
+	if err != nil {
+		link.close()
+		out.close()
+		return nil, err
+	}
+	if err := g.guard(guardLauncher, "launcher "+spec.pool, l.process); err != nil {
+		_ = l.process.signal(syscall.SIGKILL)
+		_ = l.process.wait()
+		_, _ = c.reap(l.process)
+		l.process.close()
+		link.close()
+		out.close()
+		return nil, err
+	}
+	l.wg.Add(2)
+	go l.waitDeath()
+	go l.read(spec, &buffers.orders)
+	return l, nil
+}
+
+// waitDeath is the one who knows when the launcher is gone: by pidfd, not by EOF, which a leaked descriptor could delay.
+func (l *launcher) waitDeath() {
+	defer l.wg.Done()
+	_ = l.process.wait()
+	status, err := l.children.reap(l.process)
+	if err != nil {
+		l.log.Error("cannot reap a launcher", "pool", l.pool, "pid", l.process.pid, "cause", err)
+	}
+	l.guard.release(l.process)
+	l.fail(&Error{Reason: PoolFailed, Pool: l.pool,
+		Message: fmt.Sprintf("launcher of pool %q (pid %d) %s", l.pool, l.process.pid, statusText(status))})
+	close(l.dead)
+	l.link.close()
+	l.out.close()
+}
+
+// fail records the first failure; once ready it changes nothing.
+func (l *launcher) fail(e *Error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ready:
+	case <-l.failed:
+	default:
+		if tail := l.out.tail(); len(tail) > 0 && e.Traceback == "" {
+			e.Traceback = joinLines(tail)
+		}
+		l.failure = e
+		close(l.failed)
+	}
+}
+
+func (l *launcher) read(spec launcherSpec, buffers *orderBuffers) {
+	defer l.wg.Done()
+	for {
+		report, err := receiveOrder[launcherReport](l.link, buffers)
+		if err != nil {
+			if !linkEnded(err) {
+				l.log.Error("launcher spoke nonsense; killing it", "pool", l.pool, "pid", l.process.pid, "cause", err)
+				_ = l.process.signal(syscall.SIGKILL)
+			}
+			return
+		}
+		l.handle(spec, report)
+	}
+}
+
+func (l *launcher) handle(spec launcherSpec, r launcherReport) {
+	switch r.Op {
+	case "hello":
+		l.hello(spec, r)
+	case "preloading":
+		l.setDoing("preloading " + r.Module)
+	case "ready":
+		l.setDoing("")
+		l.start = r.Start
+		if r.Refusal != nil {
+			l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
+			l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
+		}
+		close(l.ready)
+	case "failed":
+		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Traceback: r.Traceback,
+			Message: fmt.Sprintf("pool %q cannot preload: %s", l.pool, r.Message)})
+	case "forked", "refused":
+		l.answer(l.waiters, r.Worker, r)
+	case "reaped":
+		l.answerReap(r)
+	}
+}
+
+// hello checks that the process we started is the interpreter itself. A wrapper that starts Python as its child would
+// stand between us and the launcher: death, parentage and signals would be the wrapper's.
+func (l *launcher) hello(spec launcherSpec, r launcherReport) {
+	if r.PID != l.process.pid || r.PPID != os.Getpid() {
+		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Type: "PYTHON_IS_WRAPPER",
+			Message: fmt.Sprintf("interpreter %q is a wrapper that runs Python as its child (pid %d, child of %d); name the interpreter itself: %s",
+				spec.python.path, r.PID, r.PPID, r.Executable)})
+		_ = l.process.signal(syscall.SIGKILL)
+		return
+	}
+	l.python, l.executable = r.Python, r.Executable
+	if err := l.link.send(spec.init); err != nil {
+		l.log.Error("cannot send a launcher its orders", "pool", l.pool, "cause", err)
+		_ = l.process.signal(syscall.SIGKILL)
+	}
+}
+
+func (l *launcher) setDoing(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.doing = what
+}
+
+func (l *launcher) answer(waiters map[string]chan launcherReport, key string, r launcherReport) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ch := waiters[key]; ch != nil {
+		ch <- r
+		delete(waiters, key)
+	}
+}
+
+func (l *launcher) answerReap(r launcherReport) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ch := l.reaps[r.Keeper]; ch != nil {
+		ch <- r
+		delete(l.reaps, r.Keeper)
+	}
+}
+
+var errLauncherDead = errors.New("the launcher is dead")
+
+// spawn orders one worker; files are the six descriptors of PROTOCOL.md §2. It returns the reply's channel: `forked` or
+// `refused`; a launcher that dies first never answers (watch dead).
+func (l *launcher) spawn(order spawnOrder, files []*os.File) (<-chan launcherReport, error) {
+	reply := make(chan launcherReport, 1)
+	l.mu.Lock()
+	l.waiters[order.Worker] = reply
+	l.mu.Unlock()
+	if err := l.link.send(order, files...); err != nil {
+		return nil, fmt.Errorf("cannot order a worker from launcher %d: %w", l.process.pid, err)
+	}
+	return reply, nil
+}
+
+// reapKeeper collects the exit status of a keeper that has ended: through the launcher, its parent, or, when that is
+// dead, ourselves, to whom the keeper has fallen. Status 0 proves that the worker's tree is empty.
+func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
+	reply := make(chan launcherReport, 1)
+	l.mu.Lock()
+	l.reaps[keeper.pid] = reply
+	l.mu.Unlock()
+	if err := l.link.send(reapOrder{Op: "reap", Keeper: keeper.pid}); err != nil && !linkEnded(err) && !errors.Is(err, syscall.EPIPE) {
+		l.log.Error("cannot order a launcher to reap", "pool", l.pool, "cause", err)
+	}
+	select {
+	case r := <-reply:
+		l.children.forget(keeper.pid)
+		return r.Status, nil
+	case <-l.dead:
+		select {
+		case r := <-reply: // it answered before it died
+			l.children.forget(keeper.pid)
+			return r.Status, nil
+		default:
+		}
+		status, err := l.children.reap(keeper)
+		if err == syscall.ECHILD {
+			return -int(syscall.SIGKILL), nil // reaped by the launcher in its last moment: no proof
+		}
+		l.children.sweep()
+		return status, err
+	}
+}
+
+// stop tells the launcher to fork no more and to end after its last keeper.
+func (l *launcher) stop() { _ = l.link.send(plainOrder{Op: "stop"}) }
+
+// kill ends it at once; its keepers fall to the agent and serve on.
+func (l *launcher) kill() { _ = l.process.signal(syscall.SIGKILL) }
+
+// close waits for the death and joins the goroutines.
+func (l *launcher) close() {
+	l.wg.Wait()
+	l.process.close()
+}
+
+func statusText(status int) string {
+	if status < 0 {
+		return "died by " + signalName(-status)
+	}
+	return fmt.Sprintf("exited with code %d", status)
+}

@@ -1,0 +1,288 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pitboss-run/pitboss/ipc"
+)
+
+// pool is one adapter's workers: a loop that keeps the right number of them alive, and, under mu, the dispatch of calls
+// to them. Calls never pass the loop: they meet their worker under the lock, and its answer comes from its own reader.
+type pool struct {
+	cfg   PoolConfig
+	agent *Agent
+	log   *slog.Logger
+	py    interpreter
+
+	mu       sync.Mutex // guards the following, and every worker's shown
+	phase    poolPhase
+	workers  map[string]*worker
+	idle     []*worker // ready, no call, longest idle first
+	queue    []*waiter
+	tools    map[string]Tool
+	failure  *Error // why nobody can start; set while phase is poolFailed
+	launcher *launcher
+	lastExit map[int]string // how the previous worker of an index ended
+	calls    uint64
+	errors   uint64
+	rejected uint64
+
+	wake     chan struct{} // capacity 1: something changed, plan again
+	answered atomic.Int64  // monotonic ns of the loop's last turn, for the beat
+	loop     poolLoop      // owned by run
+	changed  chan struct{} // closed and replaced whenever phase changes; guarded by mu
+}
+
+// poolPhase is the pool's state as clients see it.
+type poolPhase string
+
+const (
+	poolStarting poolPhase = "starting" // nobody has served yet
+	poolReady    poolPhase = "ready"    // at target
+	poolDegraded poolPhase = "degraded" // serves below target
+	poolFailed   poolPhase = "failed"   // nobody serves and nobody can start; probing
+	poolDraining poolPhase = "draining" // no new calls
+	poolStopped  poolPhase = "stopped"  // every worker and launcher is gone
+)
+
+func newPool(cfg PoolConfig, a *Agent, py interpreter) *pool {
+	return &pool{cfg: cfg, agent: a, log: a.log.With("pool", cfg.Name), py: py, phase: poolStarting,
+		workers: map[string]*worker{}, tools: map[string]Tool{}, lastExit: map[int]string{},
+		wake: make(chan struct{}, 1), changed: make(chan struct{})}
+}
+
+// poke makes the loop plan again; it never blocks.
+func (p *pool) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// call runs one request to its outcome. chunk is nil for a unary call.
+func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error) (*Result, error) {
+	if size := (&Value{JSON: req.Args.JSON, Parts: req.Args.Parts}).size(); size > int(p.cfg.Limits.Payload) {
+		return nil, failf(PayloadTooLarge, "arguments of %d bytes are over the limit of %d; raise limits.payload of pool %q", size, p.cfg.Limits.Payload, p.cfg.Name)
+	}
+	if req.Timeout <= 0 {
+		req.Timeout = p.cfg.Timeouts.Call
+		if chunk != nil {
+			req.Timeout = p.cfg.Timeouts.Stream
+		}
+	}
+	deadline := time.Now().Add(req.Timeout)
+	frames := 1
+	if chunk != nil {
+		frames = streamChunks + 2
+	}
+	c := &call{id: p.agent.nextCall.Add(1), tool: req.Tool, ended: make(chan *Error, 1)}
+	c.frames = make(chan *ipc.Frame, frames)
+	w, e := p.acquire(ctx, c, deadline)
+	if e != nil {
+		e.Pool, e.Tool, e.Call = p.cfg.Name, c.tool, c.id
+		return nil, e
+	}
+	return p.perform(ctx, w, c, req, deadline, chunk)
+}
+
+// refusal says why no call may come in now, nil if it may; p.mu is held.
+func (p *pool) refusal() *Error {
+	switch p.phase {
+	case poolFailed:
+		e := *p.failure
+		e.Reason, e.Pool, e.RetryAfter = PoolFailed, p.cfg.Name, probeInterval
+		return &e
+	case poolDraining, poolStopped:
+		e := failf(Draining, "pool %q takes no new calls: it is %s", p.cfg.Name, p.phase)
+		e.RetryAfter = time.Second
+		return e
+	}
+	return nil
+}
+
+func (p *pool) countError() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.errors++
+}
+
+// setPhase is the one writer of phase; p.mu is held. A failed pool's queue fails with it, at once.
+func (p *pool) setPhase(phase poolPhase, why *Error) {
+	if phase == poolFailed {
+		p.failure = why
+		for _, wt := range p.queue {
+			wt.failed <- p.refusalFor(why)
+		}
+		p.queue = nil
+	}
+	if phase == p.phase {
+		return
+	}
+	p.log.Info("pool state changed", "from", string(p.phase), "to", string(phase))
+	p.phase = phase
+	close(p.changed)
+	p.changed = make(chan struct{})
+	p.agent.healthChanged()
+}
+
+func (p *pool) refusalFor(why *Error) *Error {
+	e := *why
+	e.Reason, e.Pool, e.RetryAfter = PoolFailed, p.cfg.Name, probeInterval
+	return &e
+}
+
+// transition is the one writer of a worker's state; p.mu is held. What the table does not know changes nothing and is
+// logged as a fault of ours.
+func (p *pool) transition(w *worker, event workerEventKind) {
+	next, err := w.shown.state.next(event)
+	if err != nil {
+		p.log.Error("worker machine", "worker", w.id, "cause", err)
+		return
+	}
+	w.shown.state = next
+}
+
+// ready is called by a worker's loop when its first ping is answered.
+func (p *pool) ready(w *worker) {
+	p.mu.Lock()
+	w.shown.doing, w.shown.readyAt = "", time.Now()
+	p.transition(w, eventReady)
+	if w.shown.state == stateReady {
+		p.offer(w)
+	}
+	p.mu.Unlock()
+	p.log.Info("worker ready", "worker", w.id, "pid", w.process.pid, "after", time.Since(w.born).Round(time.Millisecond).String())
+	p.poke()
+}
+
+// hold takes a worker out of dispatch while it is held or blocked; welcome puts it back.
+func (p *pool) hold(w *worker) {
+	p.mu.Lock()
+	p.withdraw(w)
+	p.transition(w, eventHold)
+	p.mu.Unlock()
+	p.poke()
+}
+
+func (p *pool) welcome(w *worker) {
+	p.mu.Lock()
+	p.transition(w, eventWelcome)
+	if w.shown.state == stateReady {
+		if w.shown.current != nil {
+			p.transition(w, eventCallBegan)
+		} else {
+			p.offer(w)
+		}
+	}
+	p.mu.Unlock()
+	p.poke()
+}
+
+// markEnding takes a worker out of dispatch for good: draining while its call may end, stopping when it may not.
+func (p *pool) markEnding(w *worker, stopping bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.withdraw(w)
+	if stopping {
+		p.transition(w, eventKill)
+	} else {
+		p.transition(w, eventDrain)
+	}
+}
+
+// exited is called when a worker's process is dead and its last words are heard: its call fails with the post-mortem.
+func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
+	p.mu.Lock()
+	p.withdraw(w)
+	c := w.shown.current
+	w.shown.current, w.shown.exited = nil, true
+	starting := w.shown.readyAt.IsZero()
+	p.transition(w, eventExited)
+	if pm != nil {
+		p.lastExit[w.index] = pm.Cause()
+	}
+	p.mu.Unlock()
+	if starting && failure == nil && pm != nil {
+		failure = w.died(pm)
+	}
+	if pm != nil {
+		p.log.Info("worker exited", "worker", w.id, "pid", w.process.pid, "end", pm.Cause(), "uptime", pm.Uptime, "calls", pm.Calls)
+		if c != nil {
+			c.ended <- w.died(pm)
+		}
+	}
+	p.loop.report(exitReport{worker: w, failure: failure, starting: starting, ordered: w.life.stage != notEnding && failure == nil})
+	p.poke()
+}
+
+func (p *pool) showProcess(w *worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.shown.pid, w.shown.keeper = w.process.pid, w.keeper.pid
+}
+
+func (p *pool) showDoing(w *worker, doing string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.shown.doing = doing
+}
+
+func (p *pool) showHeartbeat(w *worker, status HeartbeatStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.shown.heartbeat = status
+}
+
+func (p *pool) learnTools(tools []Tool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.tools)
+	for _, t := range tools {
+		t.Pool = p.cfg.Name
+		p.tools[t.Name] = t
+	}
+}
+
+// sink is where the lines of one process go.
+func (p *pool) sink(process string) outputSink {
+	return func(stream string, call uint64, line string) {
+		p.agent.output(p.cfg.Name, process, stream, call, line)
+	}
+}
+
+// waitServing returns nil when the pool is at target, or its failure; ctx bounds the wait.
+func (p *pool) waitServing(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		phase, failure, changed := p.phase, p.failure, p.changed
+		p.mu.Unlock()
+		switch phase {
+		case poolReady:
+			return nil
+		case poolFailed:
+			return p.refusalFor(failure)
+		case poolDraining, poolStopped:
+			return failf(Draining, "pool %q is %s", p.cfg.Name, phase)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("cannot wait for pool %q: %w", p.cfg.Name, ctx.Err())
+		}
+	}
+}
+
+// asError gives any error a reason.
+func asError(err error, pool string) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Reason: PoolFailed, Pool: pool, Message: err.Error()}
+}

@@ -1,0 +1,437 @@
+package agent
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// startTries is how often a worker that dies while starting is tried before its slot counts as failed.
+	startTries = 3
+	// probeInterval is how often a failed slot is tried again.
+	probeInterval = 30 * time.Second
+	// launcherPatience is how long a launcher may take to end after its last keeper.
+	launcherPatience = 5 * time.Second
+)
+
+// poolLoop is the state of a pool's loop. Only run touches it, but for the two mailboxes under mu.
+type poolLoop struct {
+	mu    sync.Mutex // guards exits and stop
+	exits []exitReport
+	stop  stopRequest
+
+	slots      []slot // by index
+	serial     int    // of the last worker, so that no id is used twice
+	generation int    // of the last launcher
+	launch     slot   // tries and backoff of the launcher itself
+	served     bool   // the pool has been at target once
+	running    []*launcher
+	stopSent   bool      // the launcher was told to stop
+	stopBy     time.Time // when a launcher that does not end is killed
+	workers    sync.WaitGroup
+}
+
+// slot is the restart bookkeeping of one worker index, or of the launcher.
+type slot struct {
+	restarts restartBackoff
+	failures int       // starts in a row that failed
+	notYet   time.Time // no start before
+	failure  *Error    // why the last start failed
+	seen     bool      // this failure has been counted
+}
+
+func (s *slot) failed() bool { return s.failures >= startTries }
+
+// exitReport is a worker's end as the loop needs it.
+type exitReport struct {
+	worker   *worker
+	failure  *Error // why it could not start
+	starting bool   // it had never been ready
+	ordered  bool   // we ended it
+}
+
+// stopRequest is how far the pool has been told to end.
+type stopRequest int
+
+const (
+	stopNot   stopRequest = iota
+	stopDrain             // running and queued calls end first
+	stopNow               // the ladder at once
+)
+
+func (l *poolLoop) report(r exitReport) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.exits = append(l.exits, r)
+}
+
+// requestStop makes the pool end; it only ever grows stronger.
+func (p *pool) requestStop(how stopRequest) {
+	p.loop.mu.Lock()
+	p.loop.stop = max(p.loop.stop, how)
+	p.loop.mu.Unlock()
+	p.poke()
+}
+
+// run keeps the pool at its target until it is stopped and everything of it is gone. It owns the launchers and workers
+// that it starts and joins them before it returns.
+func (p *pool) run() {
+	p.loop.slots = make([]slot, p.cfg.Workers)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.wake:
+		case <-timer.C:
+		}
+		now := time.Now()
+		next, stopped := p.turn(now)
+		p.answered.Store(int64(p.agent.uptime()))
+		if stopped {
+			break
+		}
+		resetTimer(timer, next)
+	}
+	p.loop.workers.Wait()
+	for _, l := range p.loop.running {
+		l.close()
+	}
+}
+
+// turn does everything there is to do now and says when it wants to be called again at the latest.
+func (p *pool) turn(now time.Time) (next time.Time, stopped bool) {
+	p.takeExits(now)
+	p.loop.mu.Lock()
+	stop := p.loop.stop
+	p.loop.mu.Unlock()
+	if stop != stopNot {
+		return p.turnStopping(now, stop)
+	}
+	l := p.keepLauncher(now)
+	next = p.keepWorkers(now, l)
+	p.derivePhase()
+	if l == nil && (next.IsZero() || p.loop.launch.notYet.Before(next)) {
+		next = p.loop.launch.notYet
+	}
+	return next, false
+}
+
+// takeExits turns reports of ended workers into backoff.
+func (p *pool) takeExits(now time.Time) {
+	p.loop.mu.Lock()
+	exits := p.loop.exits
+	p.loop.exits = nil
+	p.loop.mu.Unlock()
+	for _, r := range exits {
+		s := &p.loop.slots[r.worker.index]
+		switch {
+		case r.starting && r.failure != nil:
+			s.failures++
+			s.failure = r.failure
+			p.log.Warn("worker did not start", "worker", r.worker.id, "try", s.failures, "cause", r.failure.Message)
+			s.notYet = now.Add(s.restarts.next(now))
+			if s.failed() {
+				s.notYet = now.Add(probeInterval)
+			}
+		case r.starting || r.ordered:
+			s.notYet = now // we ended it: no reason to wait
+		default:
+			s.failures = 0
+			if !r.worker.shown.readyAt.IsZero() {
+				s.restarts.lived(now.Sub(r.worker.shown.readyAt))
+			}
+			s.notYet = now.Add(s.restarts.next(now))
+		}
+	}
+}
+
+// keepLauncher returns the launcher that may fork now, nil while there is none. A dead or failed one is replaced by a
+// new generation; its workers serve on.
+func (p *pool) keepLauncher(now time.Time) *launcher {
+	s := &p.loop.launch
+	if l := p.launcher; l != nil {
+		select {
+		case <-l.ready:
+			select {
+			case <-l.dead:
+				p.log.Warn("launcher died; its workers serve on, a new generation starts", "pid", l.process.pid, "generation", l.generation)
+				s.notYet = now.Add(s.restarts.next(now))
+				p.setLauncher(nil)
+			default:
+				s.failures, s.failure = 0, nil
+				return l
+			}
+		case <-l.failed:
+			s.failures++
+			s.failure = l.failure
+			p.log.Warn("launcher did not start", "try", s.failures, "cause", l.failure.Message)
+			s.notYet = now.Add(s.restarts.next(now))
+			if s.failed() {
+				s.notYet = now.Add(probeInterval)
+			}
+			l.kill()
+			p.setLauncher(nil)
+		default:
+			return nil
+		}
+	}
+	if now.Before(s.notYet) {
+		return nil
+	}
+	p.loop.generation++
+	l, err := startLauncher(p.launcherSpec(p.loop.generation), p.agent.children, p.agent.guard, &p.agent.buffers, p.log, p.sink("launcher"))
+	if err != nil {
+		s.failures++
+		s.failure = asError(err, p.cfg.Name)
+		s.notYet = now.Add(s.restarts.next(now))
+		p.log.Error("cannot start a launcher", "cause", err)
+		return nil
+	}
+	p.log.Info("launcher started", "pid", l.process.pid, "generation", l.generation, "python", p.py.path)
+	p.loop.running = append(p.loop.running, l)
+	p.setLauncher(l)
+	p.loop.workers.Go(func() { // pokes the loop at each of the launcher's two events
+		timeout := time.NewTimer(p.cfg.Timeouts.Start)
+		defer timeout.Stop()
+		select {
+		case <-l.ready:
+		case <-l.failed:
+		case <-timeout.C:
+			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.cfg.Name, p.cfg.Timeouts.Start))
+		}
+		p.poke()
+		<-l.dead
+		p.poke()
+	})
+	return nil
+}
+
+func (p *pool) setLauncher(l *launcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.launcher = l
+}
+
+// launcherHangs is called by a worker whose order the launcher did not carry out in time; the second time kills it.
+func (p *pool) launcherHangs(l *launcher) {
+	l.mu.Lock()
+	l.missed++
+	missed := l.missed
+	l.mu.Unlock()
+	p.log.Warn("launcher did not answer in time", "pid", l.process.pid, "times", missed)
+	if missed >= 2 {
+		l.kill()
+	}
+}
+
+// tally is what one index of the pool has.
+type tally struct {
+	active    []*worker // starting, ready or busy
+	alive     int       // processes that are not held and not yet dead, ending ones included
+	heldAlive int
+}
+
+// keepWorkers brings every index to one active worker. A held worker gets a substitute; when it comes back the
+// newest one is drained. It returns the time of the next start that has to wait.
+func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
+	tallies, starting := p.count()
+	for i := range p.loop.slots {
+		t, s := tallies[i], &p.loop.slots[i]
+		for len(t.active) > 1 { // a held worker was welcomed back
+			newest := t.active[len(t.active)-1]
+			newest.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Drain})
+			t.active = t.active[:len(t.active)-1]
+		}
+		if len(t.active) > 0 || t.alive > 0 || l == nil {
+			continue
+		}
+		if now.Before(s.notYet) {
+			if next.IsZero() || s.notYet.Before(next) {
+				next = s.notYet
+			}
+			continue
+		}
+		if starting >= p.cfg.StartParallel {
+			continue // the next worker that is ready pokes the loop
+		}
+		starting++
+		p.startWorker(l, i)
+	}
+	return next
+}
+
+func (p *pool) count() (tallies []tally, starting int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	tallies = make([]tally, len(p.loop.slots))
+	for _, w := range p.workers {
+		t := &tallies[w.index]
+		switch w.shown.state {
+		case stateStarting:
+			starting++
+			t.active = insertBySerial(t.active, w)
+		case stateReady, stateBusy:
+			t.active = insertBySerial(t.active, w)
+		case stateHeld:
+			t.heldAlive++
+		case stateDraining, stateStopping:
+			if !w.shown.exited {
+				t.alive++
+			}
+		}
+	}
+	return tallies, starting
+}
+
+func insertBySerial(list []*worker, w *worker) []*worker {
+	at := len(list)
+	for at > 0 && list[at-1].serial > w.serial {
+		at--
+	}
+	list = append(list, nil)
+	copy(list[at+1:], list[at:])
+	list[at] = w
+	return list
+}
+
+func (p *pool) startWorker(l *launcher, index int) {
+	p.loop.serial++
+	w := newWorker(p, l, index, p.loop.serial)
+	p.mu.Lock()
+	p.workers[w.id] = w
+	p.mu.Unlock()
+	p.loop.workers.Go(func() {
+		w.run()
+		p.mu.Lock()
+		delete(p.workers, w.id)
+		p.mu.Unlock()
+		p.poke()
+	})
+}
+
+// derivePhase computes the pool's phase from what there is.
+func (p *pool) derivePhase() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	serving := 0
+	for _, w := range p.workers {
+		if w.shown.state == stateReady || w.shown.state == stateBusy {
+			serving++
+			p.loop.slots[w.index].failures = 0
+		}
+	}
+	phase, why := derive(serving, p.cfg.Workers, p.loop.served, p.startFailure())
+	p.loop.served = p.loop.served || phase == poolReady
+	p.setPhase(phase, why)
+}
+
+// startFailure is why starts fail for good: the launcher's failure, or one of a slot that has used its tries.
+func (p *pool) startFailure() *Error {
+	if p.loop.launch.failed() {
+		return p.loop.launch.failure
+	}
+	for i := range p.loop.slots {
+		if s := &p.loop.slots[i]; s.failed() {
+			return s.failure
+		}
+	}
+	return nil
+}
+
+// derive is the pool's phase as a pure function.
+func derive(serving, desired int, served bool, failure *Error) (poolPhase, *Error) {
+	switch {
+	case serving >= desired:
+		return poolReady, nil
+	case serving == 0 && failure != nil:
+		return poolFailed, failure
+	case served || failure != nil:
+		return poolDegraded, nil
+	}
+	return poolStarting, nil
+}
+
+// turnStopping takes the pool down: intake ends, queued and running calls go on (stopDrain) or not (stopNow), then the
+// workers, then the launchers.
+func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, stopped bool) {
+	p.mu.Lock()
+	p.setPhase(poolDraining, nil)
+	queued := len(p.queue)
+	if how == stopNow {
+		for _, wt := range p.queue {
+			wt.failed <- failf(Draining, "pool %q is stopping", p.cfg.Name)
+		}
+		p.queue, queued = nil, 0
+	}
+	var left []*worker
+	for _, w := range p.workers {
+		left = append(left, w)
+	}
+	p.mu.Unlock()
+	for _, w := range left {
+		p.stopWorker(w, how, queued > 0)
+	}
+	if len(left) > 0 {
+		if queued > 0 {
+			return now.Add(50 * time.Millisecond), false
+		}
+		return time.Time{}, false
+	}
+	return p.stopLaunchers(now)
+}
+
+func (p *pool) stopWorker(w *worker, how stopRequest, queued bool) {
+	p.mu.Lock()
+	state, busy, ordered := w.shown.state, w.shown.current != nil, w.shown.stop
+	if how <= ordered || (queued && (state == stateReady || state == stateBusy) && how == stopDrain) {
+		p.mu.Unlock()
+		return
+	}
+	w.shown.stop = how
+	p.mu.Unlock()
+	grace := p.cfg.Timeouts.Kill
+	switch {
+	case how == stopNow, state == stateStarting, state == stateHeld:
+		w.order(endOrder{stage: endStop, grace: grace, why: "the agent stops"})
+	case busy:
+		w.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Drain})
+	default: // an idle worker only has its teardown to do
+		w.order(endOrder{stage: endDrain, grace: grace})
+	}
+}
+
+// stopLaunchers ends every generation and waits for its death.
+func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
+	if !p.loop.stopSent {
+		p.loop.stopSent, p.loop.stopBy = true, now.Add(launcherPatience)
+		for _, l := range p.loop.running {
+			l.stop()
+		}
+	}
+	for _, l := range p.loop.running {
+		select {
+		case <-l.dead:
+		default:
+			if now.Before(p.loop.stopBy) {
+				return p.loop.stopBy, false
+			}
+			p.log.Warn("launcher does not end; killing it", "pid", l.process.pid)
+			l.kill()
+			return now.Add(time.Second), false
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setPhase(poolStopped, nil)
+	return time.Time{}, true
+}
+
+func (p *pool) launcherSpec(generation int) launcherSpec {
+	return launcherSpec{pool: p.cfg.Name, generation: generation, python: p.py, library: p.agent.library, env: p.launcherEnv(),
+		timeout: p.cfg.Timeouts.Start,
+		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.cfg.Name, Generation: generation, Parent: p.agent.pid,
+			Start: p.cfg.Start, Preload: append([]string{}, p.cfg.Preload...), Path: []string{p.cfg.Workdir}, Workdir: p.cfg.Workdir}}
+}
+
+func (w *worker) String() string { return fmt.Sprintf("worker %s", w.id) }

@@ -1,0 +1,78 @@
+package agent
+
+// StatusSchema is the version of the Status document; fields are only ever added within a version.
+const StatusSchema = 1
+
+// Status is what `pitboss status --json` prints. Every pid in it is a live process at the time of the answer.
+type Status struct {
+	Schema   int            `json:"schema"`
+	Agent    AgentStatus    `json:"agent"`
+	Watchdog WatchdogStatus `json:"watchdog"`
+	Pools    []PoolStatus   `json:"pools"`
+}
+
+// AgentStatus describes the agent process.
+type AgentStatus struct {
+	PID     int     `json:"pid"`
+	RunID   string  `json:"run_id"`
+	Version string  `json:"version"`
+	UptimeS float64 `json:"uptime_s"`
+	// Tier is the kill tier that holds now: tree (guardians above and below) or group (the watchdog is gone or off).
+	Tier   string `json:"tier"`
+	Socket string `json:"socket"`
+	Config string `json:"config"`
+	State  string `json:"state"` // running, draining
+}
+
+// WatchdogStatus describes the guardian: state is armed, silent (no answer within 1 s), gone or off.
+type WatchdogStatus struct {
+	PID   int    `json:"pid"`
+	State string `json:"state"`
+}
+
+// PoolStatus describes one pool.
+type PoolStatus struct {
+	Name          string         `json:"name"`
+	State         string         `json:"state"`
+	Reason        string         `json:"reason"`
+	Ready         int            `json:"ready"`
+	Busy          int            `json:"busy"`
+	Queued        int            `json:"queued"`
+	Desired       int            `json:"desired"`
+	StartMethod   string         `json:"start_method"`
+	StartRefusal  string         `json:"start_refusal,omitempty"` // why fork was refused and exec is used
+	Python        string         `json:"python"`
+	LauncherPID   int            `json:"launcher_pid"`
+	Generation    int            `json:"generation"`
+	CallsTotal    uint64         `json:"calls_total"`
+	ErrorsTotal   uint64         `json:"errors_total"`
+	RejectedTotal uint64         `json:"rejected_total"`
+	Workers       []WorkerStatus `json:"workers"`
+}
+
+// WorkerStatus describes one worker.
+type WorkerStatus struct {
+	ID           string          `json:"id"`
+	Index        int             `json:"index"`
+	Generation   int             `json:"generation"`
+	PID          int             `json:"pid"`
+	PGID         int             `json:"pgid"`
+	KeeperPID    int             `json:"keeper_pid"`
+	State        string          `json:"state"`
+	Doing        string          `json:"doing,omitempty"` // while it starts
+	Tier         string          `json:"tier"`
+	InFlight     int             `json:"in_flight"`
+	CallsTotal   uint64          `json:"calls_total"`
+	Heartbeat    HeartbeatStatus `json:"heartbeat"`
+	UptimeS      float64         `json:"uptime_s"`
+	LinesDropped uint64          `json:"lines_dropped"`
+	LastExit     string          `json:"last_exit,omitempty"` // how the previous worker of this index ended
+}
+
+// HeartbeatStatus is the failure detector's view of one worker.
+type HeartbeatStatus struct {
+	Verdict      string  `json:"verdict"`
+	Missed       int     `json:"missed"`
+	RTTMS        float64 `json:"rtt_ms"`
+	LastPongAgeS float64 `json:"last_pong_age_s"`
+}

@@ -1,0 +1,162 @@
+package agent
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pitboss-run/pitboss/heartbeat"
+	"github.com/pitboss-run/pitboss/ipc"
+)
+
+// suspendSlack is the difference of the two clocks' advance from which the host counts as suspended.
+const suspendSlack = 100 * time.Millisecond
+
+// watch is a worker's heartbeat: it gathers what the pure monitor judges by and carries out what it decides. It belongs
+// to the worker's run goroutine.
+type watch struct {
+	worker     *worker
+	monitor    *heartbeat.Monitor // nil until READY
+	before     heartbeat.Sample   // of the turn before; for the start deadline too
+	slept      time.Duration
+	controlTID int
+	ready      bool
+	waiting    map[uint64]explicitPing // pings that somebody asked for, by stamp
+}
+
+type explicitPing struct {
+	answer chan<- Pong
+	sent   time.Time
+}
+
+func newWatch(w *worker) *watch {
+	return &watch{worker: w, slept: sleptFor(), waiting: map[uint64]explicitPing{},
+		before: sampleProcess(w.process.pid, w.pool.agent.uptime())}
+}
+
+// begin starts the heartbeat of a worker that says it is ready. With heartbeats off one ping still proves readiness.
+func (h *watch) begin(now time.Time) {
+	cfg := h.worker.pool.cfg.Heartbeat.detector()
+	cfg.InitialDelay, h.before = 0, heartbeat.Sample{}
+	h.monitor = heartbeat.New(cfg, h.worker.pool.agent.uptime(), rand.Float64)
+	h.turn(now)
+}
+
+// turn is one turn of the monitor.
+func (h *watch) turn(time.Time) {
+	if h.monitor == nil {
+		return
+	}
+	now := h.worker.pool.agent.uptime()
+	if now < h.monitor.Due() {
+		h.schedule()
+		return
+	}
+	evidence := heartbeat.Evidence{}
+	if h.monitor.Unanswered() {
+		evidence = h.evidence(now)
+		h.before = evidence.Now
+	} else {
+		h.before = heartbeat.Sample{}
+	}
+	h.carryOut(h.monitor.Turn(now, evidence), now)
+}
+
+func (h *watch) evidence(now time.Duration) heartbeat.Evidence {
+	slept := sleptFor()
+	suspended := slept-h.slept > suspendSlack
+	h.slept = slept
+	return heartbeat.Evidence{InFlight: h.worker.callInFlight() != 0, ControlTID: h.controlTID,
+		Before: h.before, Now: sampleProcess(h.worker.process.pid, now), Suspended: suspended}
+}
+
+func (h *watch) carryOut(d heartbeat.Decision, now time.Duration) {
+	w := h.worker
+	if d.Changed && d.From != heartbeat.Unknown {
+		w.pool.log.Info("heartbeat verdict", "worker", w.id, "from", d.From.String(), "to", d.To.String(), "evidence", d.Why)
+	}
+	switch d.Action {
+	case heartbeat.Hold:
+		w.pool.hold(w)
+	case heartbeat.Welcome:
+		w.pool.welcome(w)
+	case heartbeat.Kill:
+		w.escalate(endOrder{stage: endKill, why: fmt.Sprintf("heartbeat: %s: %s", d.To, d.Why), dump: true}, time.Now())
+		return
+	case heartbeat.Tell:
+		w.pool.log.Error("worker is lost; heartbeat.on_lost says report", "worker", w.id, "evidence", d.Why)
+	case heartbeat.None:
+	}
+	if d.Ping {
+		h.send(uint64(now))
+	}
+	h.schedule()
+	h.show(now)
+}
+
+func (h *watch) send(stamp uint64) {
+	if err := h.worker.link.sendControl(&ipc.Frame{Type: ipc.Ping, Call: stamp}); err != nil {
+		h.worker.handleCut(fmt.Errorf("control socket: %w", err), time.Now())
+	}
+}
+
+// schedule sets the time of the next turn; without heartbeats there is none after the first answer.
+func (h *watch) schedule() {
+	if h.ready && !h.worker.pool.cfg.Heartbeat.Enabled {
+		h.worker.life.deadlines.beat = time.Time{}
+		return
+	}
+	h.worker.life.deadlines.beat = h.worker.pool.agent.born.Add(h.monitor.Due())
+}
+
+// answered takes a PONG.
+func (h *watch) answered(stamp uint64, body pongBody, _ time.Time) {
+	now := h.worker.pool.agent.uptime()
+	if asked, ok := h.waiting[stamp]; ok {
+		delete(h.waiting, stamp)
+		asked.answer <- Pong{Worker: h.worker.id, PID: h.worker.process.pid, RTT: time.Since(asked.sent), Calls: body.Calls,
+			Verdict: h.verdict(now)}
+		return
+	}
+	if h.monitor == nil {
+		return
+	}
+	h.controlTID = body.ControlTID
+	d, ok := h.monitor.Answered(time.Duration(stamp), now)
+	if !ok {
+		return
+	}
+	if !h.ready {
+		h.ready = true
+		h.worker.becameReady()
+	}
+	h.carryOut(d, now)
+}
+
+func (h *watch) verdict(now time.Duration) string {
+	if h.monitor == nil {
+		return heartbeat.Unknown.String()
+	}
+	return h.monitor.Status(now).Verdict.String()
+}
+
+// explicit sends a ping that somebody asked for. Its stamp has the top bit set, so it is never one of the monitor's.
+func (h *watch) explicit(answer chan<- Pong, now time.Time) {
+	stamp := uint64(h.worker.pool.agent.uptime()) | 1<<63
+	h.waiting[stamp] = explicitPing{answer, now}
+	h.send(stamp)
+}
+
+// progressed says whether the process did anything since the last time it was asked: for the start deadline.
+func (h *watch) progressed(time.Time) bool {
+	sample := sampleProcess(h.worker.process.pid, h.worker.pool.agent.uptime())
+	e := heartbeat.Evidence{Before: h.before, Now: sample, ControlTID: h.controlTID}
+	h.before = sample
+	return e.Progress() != ""
+}
+
+func (h *watch) show(now time.Duration) {
+	s := h.monitor.Status(now)
+	h.worker.pool.showHeartbeat(h.worker, HeartbeatStatus{Verdict: s.Verdict.String(), Missed: s.Missed,
+		RTTMS: float64(s.RTT.Microseconds()) / 1000, LastPongAgeS: s.LastPong.Seconds()})
+}

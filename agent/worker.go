@@ -1,0 +1,313 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/pitboss-run/pitboss/ipc"
+)
+
+const (
+	// killPatience is how long a keeper may take to carry out an order to kill before the agent kills the worker itself.
+	killPatience = 2 * time.Second
+	// keeperPatience is how long a keeper may take to empty a tree after its last KILL before it is killed in turn, which
+	// hands its children to the launcher.
+	keeperPatience = 5 * time.Second
+	// cutPatience is the time between EOF on a worker's socket and the verdict that the link is cut while the process
+	// lives: a dying process closes its sockets a moment before its pidfd becomes readable.
+	cutPatience = 200 * time.Millisecond
+	// lastWords is how long a dead worker's sockets and pipes are read for what it said before its death.
+	lastWords = 100 * time.Millisecond
+)
+
+// worker is one slot's process with its keeper, from the order to spawn it until its tree is proven empty. Its run
+// goroutine is the only one that decides about its life; its readers only report.
+type worker struct {
+	pool       *pool
+	id         string
+	index      int
+	serial     int
+	generation int
+	launcher   *launcher
+	born       time.Time
+
+	link       *workerLink
+	keeperLink *orderLink
+	crash      *crashFile
+	out        *output
+	keeper     *pidfd
+	process    *pidfd
+	dumpSignal int
+
+	events chan workerEvent
+	orders chan endOrder
+	dead   chan struct{} // the process has ended (pidfd)
+	read   chan struct{} // the data socket has been read to its end
+	done   chan struct{} // the tree is proven empty, or nobody can prove it any more
+	wg     sync.WaitGroup
+
+	life  workerLife  // owned by run
+	shown workerShown // guarded by pool.mu
+}
+
+// workerLife is what the run goroutine knows; nobody else touches it.
+type workerLife struct {
+	watch     *watch
+	deadlines deadlines
+	exited    *keeperReport // the keeper's word on the worker's end
+	failure   *Error        // why it could not start
+	killer    string        // who ended it and why
+	stack     string        // dumped before a kill
+	stage     endStage
+}
+
+// workerShown is what others see of a worker; every access holds pool.mu.
+type workerShown struct {
+	state       workerState
+	current     *call
+	calls       uint64
+	doing       string
+	heartbeat   HeartbeatStatus
+	pid, keeper int
+	readyAt     time.Time
+	exited      bool        // the process is dead
+	stop        stopRequest // how far the pool has told it to end
+}
+
+// workerEvent is one report of a reader.
+type workerEvent struct {
+	frame  *ipc.Frame    // from the control socket
+	keeper *keeperReport // from the keeper's link
+	cut    error         // a socket ended or spoke nonsense
+	pong   chan<- Pong   // somebody wants a ping
+}
+
+// keeperReport is everything that a keeper may say (PROTOCOL.md §3).
+type keeperReport struct {
+	Op         string `json:"op"`
+	Keeper     int    `json:"keeper"`
+	PID        int    `json:"pid"`
+	DumpSignal int    `json:"dump_signal"`
+	Reason     string `json:"reason"`
+	Message    string `json:"message"`
+	Code       *int   `json:"code"`
+	Signal     *int   `json:"signal"`
+	MaxRSSKB   int64  `json:"maxrss_kb"`
+	Killed     int    `json:"killed"`
+}
+
+type stopOrder struct {
+	Op      string `json:"op"`
+	GraceUS int64  `json:"grace_us"`
+}
+
+type goOrder struct {
+	Adapter      string `json:"adapter"`
+	Workdir      string `json:"workdir"`
+	PayloadLimit int64  `json:"payload_limit"`
+	Pool         string `json:"pool"`
+	Worker       string `json:"worker"`
+	Index        int    `json:"index"`
+	RunID        string `json:"run_id"`
+}
+
+func newWorker(p *pool, l *launcher, index, serial int) *worker {
+	return &worker{pool: p, id: fmt.Sprintf("%s-%d.%d", p.cfg.Name, index, serial), index: index, serial: serial, generation: l.generation,
+		launcher: l, born: time.Now(), shown: workerShown{state: stateStarting},
+		events: make(chan workerEvent, 32), orders: make(chan endOrder, 8),
+		dead: make(chan struct{}), read: make(chan struct{}), done: make(chan struct{})}
+}
+
+// run is the whole life of a worker. The pool joins it through done.
+func (w *worker) run() {
+	defer close(w.done)
+	if err := w.launch(); err != nil {
+		w.life.failure = asError(err, w.pool.cfg.Name)
+		w.abort()
+	} else {
+		w.serve()
+	}
+	w.end()
+}
+
+// launch spawns keeper and worker and opens the start gate. Whatever it has built when it fails, abort and end take down.
+func (w *worker) launch() error {
+	files, err := w.open()
+	if err != nil {
+		return err
+	}
+	cfg := w.pool.cfg
+	reply, err := w.launcher.spawn(spawnOrder{Op: "spawn", Worker: w.id, Index: w.index, GraceUS: cfg.Timeouts.Kill.Microseconds(),
+		Env: w.pool.workerEnv(w.index), NoFile: cfg.Limits.NoFile, Core: int64(cfg.Limits.Core)}, files)
+	closeFiles(files)
+	if err != nil {
+		return err
+	}
+	timeout := time.NewTimer(cfg.Timeouts.Start)
+	defer timeout.Stop()
+	select {
+	case r := <-reply:
+		if r.Op == "refused" {
+			return failf(PoolFailed, "launcher of pool %q refused to start a worker: %s: %s", cfg.Name, r.Reason, r.Message)
+		}
+		if w.keeper, err = openPidfd(r.Keeper); err != nil {
+			return err
+		}
+		w.pool.agent.children.expect(r.Keeper)
+	case <-w.launcher.dead:
+		return errLauncherDead
+	case <-timeout.C:
+		w.pool.launcherHangs(w.launcher)
+		return failf(PoolFailed, "launcher of pool %q did not fork within %s", cfg.Name, cfg.Timeouts.Start)
+	}
+	w.wg.Go(w.readKeeper)
+	return w.openGate(timeout.C)
+}
+
+// open creates the agent's ends of everything and returns the worker's, in the order of PROTOCOL.md §2.
+func (w *worker) open() ([]*os.File, error) {
+	keeperLink, keeperTheirs, err := newOrderLink("keeper of " + w.id)
+	if err != nil {
+		return nil, err
+	}
+	w.keeperLink = keeperLink
+	files := []*os.File{keeperTheirs}
+	link, sockets, err := newWorkerLink(w.id)
+	if err != nil {
+		closeFiles(files)
+		return nil, err
+	}
+	w.link = link
+	files = append(files, sockets...)
+	if w.crash, err = newCrashFile(w.id); err != nil {
+		closeFiles(files)
+		return nil, err
+	}
+	out, pipes, err := newOutput(w.pool.sink(w.id), w.callInFlight, &w.pool.agent.buffers.output)
+	if err != nil {
+		closeFiles(files)
+		return nil, err
+	}
+	w.out = out
+	crash, err := dupFile(w.crash.file)
+	if err != nil {
+		closeFiles(append(files, pipes...))
+		return nil, err
+	}
+	return append(append(files, crash), pipes...), nil
+}
+
+// openGate waits for the keeper's word, takes handles of both processes, places them under the watchdog, and lets the
+// worker go. No tool code runs before the watchdog has acknowledged.
+func (w *worker) openGate(timeout <-chan time.Time) error {
+	var report *keeperReport
+	for report == nil {
+		select {
+		case ev := <-w.events:
+			switch {
+			case ev.keeper != nil && ev.keeper.Op == "worker":
+				report = ev.keeper
+			case ev.keeper != nil && ev.keeper.Op == "refused":
+				return failf(PoolFailed, "keeper of %s refused: %s: %s", w.id, ev.keeper.Reason, ev.keeper.Message)
+			case ev.cut != nil:
+				return fmt.Errorf("cannot start %s: its keeper ended: %w", w.id, ev.cut)
+			}
+		case <-timeout:
+			return failf(PoolFailed, "keeper of %s did not start a worker within %s", w.id, w.pool.cfg.Timeouts.Start)
+		}
+	}
+	process, err := openPidfd(report.PID)
+	if err != nil {
+		return err
+	}
+	w.process, w.dumpSignal = process, report.DumpSignal
+	w.wg.Go(func() { _ = w.process.wait(); close(w.dead) })
+	if err := w.keeperLink.send(plainOrder{Op: "seen"}); err != nil {
+		return fmt.Errorf("cannot answer the keeper of %s: %w", w.id, err)
+	}
+	g := w.pool.agent.guard
+	if err := g.guard(guardKeeper, "keeper of "+w.id, w.keeper); err != nil {
+		return err
+	}
+	if err := g.guard(guardWorker, w.id, w.process); err != nil {
+		return err
+	}
+	w.pool.showProcess(w)
+	w.wg.Go(w.readControl)
+	w.wg.Go(w.readData)
+	cfg := w.pool.cfg
+	order, err := json.Marshal(goOrder{Adapter: cfg.Adapter, Workdir: cfg.Workdir, PayloadLimit: int64(cfg.Limits.Payload),
+		Pool: cfg.Name, Worker: w.id, Index: w.index, RunID: w.pool.agent.runID})
+	if err != nil {
+		return err
+	}
+	return w.link.sendControl(&ipc.Frame{Type: ipc.Go, JSON: order})
+}
+
+// abort takes down what a failed launch has built: EOF on its link makes the keeper run its ladder.
+func (w *worker) abort() {
+	if w.keeperLink != nil {
+		_ = w.keeperLink.send(plainOrder{Op: "kill"})
+		if w.keeper == nil {
+			w.keeperLink.close()
+		}
+	}
+}
+
+func (w *worker) post(ev workerEvent) {
+	select {
+	case w.events <- ev:
+	case <-w.done:
+	}
+}
+
+func (w *worker) readKeeper() {
+	for {
+		report, err := receiveOrder[keeperReport](w.keeperLink, &w.pool.agent.buffers.orders)
+		if err != nil {
+			w.post(workerEvent{cut: fmt.Errorf("keeper: %w", err)})
+			return
+		}
+		w.post(workerEvent{keeper: &report})
+	}
+}
+
+func (w *worker) readControl() {
+	r := ipc.NewFrameReader(w.link.control, ipc.Control, ipc.MaxControlJSON)
+	for {
+		f, err := r.Next()
+		if err != nil {
+			w.post(workerEvent{cut: fmt.Errorf("control socket: %w", err)})
+			return
+		}
+		w.post(workerEvent{frame: f})
+	}
+}
+
+// readData hands answers to the calls that wait for them; it is the hot path and passes no other goroutine.
+func (w *worker) readData() {
+	defer close(w.read)
+	r := ipc.NewFrameReader(w.link.data, ipc.Data, int(w.pool.cfg.Limits.Payload))
+	for {
+		f, err := r.Next()
+		if err == nil {
+			err = w.pool.deliver(w, f)
+		}
+		if err != nil {
+			w.post(workerEvent{cut: fmt.Errorf("data socket: %w", err)})
+			return
+		}
+	}
+}
+
+func (w *worker) callInFlight() uint64 {
+	w.pool.mu.Lock()
+	defer w.pool.mu.Unlock()
+	if w.shown.current == nil {
+		return 0
+	}
+	return w.shown.current.id
+}

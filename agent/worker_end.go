@@ -1,0 +1,238 @@
+package agent
+
+import (
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/pitboss-run/pitboss/ipc"
+)
+
+// endStage is how far the end of a worker has been taken; it only ever grows.
+type endStage int
+
+const (
+	notEnding    endStage = iota
+	endDrain              // DRAIN sent: the running call ends, then teardown, exit 0
+	endStop               // the keeper's ladder: TERM, grace, KILL
+	endKill               // the keeper was told to kill at once
+	endKillSelf           // the keeper did not: the agent killed the worker by its pidfd
+	endKillGuard          // the keeper was killed: its children fall to the launcher
+)
+
+// endOrder is an order to end a worker. A later order never weakens an earlier one.
+type endOrder struct {
+	stage endStage
+	why   string        // for the post-mortem; empty for an ordinary stop
+	grace time.Duration // of endDrain: until the ladder; of endStop: between TERM and KILL
+	dump  bool          // dump the Python stacks first
+}
+
+// order hands an end order to the worker; it never blocks (eight orders deep, and the strongest has been heard by then).
+func (w *worker) order(o endOrder) {
+	select {
+	case w.orders <- o:
+	case <-w.done:
+	default:
+	}
+}
+
+// deadlines are the times at which the run loop must act; zero means none.
+type deadlines struct {
+	start, end, cut, beat time.Time
+}
+
+func (d *deadlines) next() time.Time {
+	var next time.Time
+	for _, t := range []time.Time{d.start, d.end, d.cut, d.beat} {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	return next
+}
+
+// escalate carries out an order and sets the deadline of the next rung.
+func (w *worker) escalate(o endOrder, now time.Time) {
+	if o.stage < w.life.stage || (o.stage == w.life.stage && o.stage != endStop && o.stage != endDrain) {
+		return
+	}
+	if o.why != "" && w.life.killer == "" {
+		w.life.killer = o.why
+	}
+	w.life.stage = o.stage
+	w.pool.markEnding(w, o.stage > endDrain)
+	switch o.stage {
+	case endDrain:
+		_ = w.link.sendControl(&ipc.Frame{Type: ipc.Drain})
+		w.life.deadlines.end = now.Add(o.grace)
+	case endStop:
+		_ = w.keeperLink.send(stopOrder{Op: "stop", GraceUS: o.grace.Microseconds()})
+		w.life.deadlines.end = now.Add(o.grace + killPatience)
+	case endKill:
+		if o.dump {
+			w.life.stack = w.crash.dump(w.process, w.dumpSignal, w.dead)
+		}
+		_ = w.keeperLink.send(plainOrder{Op: "kill"})
+		w.life.deadlines.end = time.Now().Add(killPatience)
+	case endKillSelf:
+		_ = w.process.signal(syscall.SIGKILL)
+		w.life.deadlines.end = now.Add(keeperPatience)
+	case endKillGuard:
+		_ = w.keeper.signal(syscall.SIGKILL)
+		w.life.deadlines.end = time.Time{}
+	}
+	w.life.deadlines.start, w.life.deadlines.beat = time.Time{}, time.Time{}
+	if o.stage == endDrain {
+		w.life.deadlines.beat = now // a draining worker still runs a call and is still watched
+	}
+}
+
+// overdue is called when the present rung's deadline has passed.
+func (w *worker) overdue(now time.Time) {
+	next := endOrder{stage: w.life.stage + 1}
+	if next.stage == endStop {
+		next.grace, next.why = w.pool.cfg.Timeouts.Kill, "still running after the drain"
+	}
+	w.escalate(next, now)
+}
+
+// end is everything after the process's death or a failed launch: last words, post-mortem, proof of emptiness.
+func (w *worker) end() {
+	if w.process != nil {
+		w.waitDead()
+		w.hearLastWords()
+	}
+	w.pool.exited(w, w.postMortem(), w.life.failure)
+	if w.keeper != nil {
+		w.waitKeeper()
+	}
+	if w.link != nil {
+		w.link.close()
+	}
+	if w.keeperLink != nil {
+		w.keeperLink.close()
+	}
+	if w.out != nil {
+		w.out.close()
+	}
+	w.drainEvents()
+	for _, p := range []*pidfd{w.process, w.keeper} {
+		if p != nil {
+			w.pool.agent.guard.release(p)
+			p.close()
+		}
+	}
+	if w.crash != nil {
+		w.crash.close()
+	}
+}
+
+// drainEvents joins the readers; they may be waiting to post.
+func (w *worker) drainEvents() {
+	joined := make(chan struct{})
+	go func() { w.wg.Wait(); close(joined) }()
+	for {
+		select {
+		case <-w.events:
+		case <-joined:
+			return
+		}
+	}
+}
+
+// waitDead makes sure of the process's death after a launch that failed late.
+func (w *worker) waitDead() {
+	timer := time.NewTimer(killPatience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-w.dead:
+			return
+		case <-timer.C:
+			_ = w.process.signal(syscall.SIGKILL)
+		case <-w.events:
+		}
+	}
+}
+
+// hearLastWords takes what the worker said before it died: a result that is complete in the socket is a result. The
+// end of every stream is waited for only briefly, since a process that the tool left behind may hold one open.
+func (w *worker) hearLastWords() {
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	outEnded, dataEnded := w.out.ended, w.read
+	for w.life.exited == nil || outEnded != nil || dataEnded != nil {
+		select {
+		case ev := <-w.events:
+			switch {
+			case ev.keeper != nil && ev.keeper.Op == "exited":
+				w.life.exited = ev.keeper
+			case ev.frame != nil && ev.frame.Type == ipc.Failed:
+				w.startFailed(ev.frame)
+			}
+		case <-dataEnded:
+			dataEnded = nil
+		case <-outEnded:
+			outEnded = nil
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// waitKeeper waits until the keeper is gone and collects its status.
+func (w *worker) waitKeeper() {
+	gone := make(chan struct{})
+	go func() { _ = w.keeper.wait(); close(gone) }()
+	timer := time.NewTimer(w.pool.cfg.Timeouts.Kill + keeperPatience)
+	defer timer.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-gone:
+			waiting = false
+		case <-w.events:
+		case o := <-w.orders:
+			if o.stage >= endKill {
+				_ = w.keeperLink.send(plainOrder{Op: "kill"})
+			}
+		case <-timer.C:
+			w.pool.log.Error("keeper does not end; killing it, its children fall to the launcher", "worker", w.id, "keeper", w.keeper.pid)
+			_ = w.keeper.signal(syscall.SIGKILL)
+		}
+	}
+	status, err := w.launcher.reapKeeper(w.keeper)
+	switch {
+	case err != nil:
+		w.pool.log.Error("cannot collect a keeper's status", "worker", w.id, "keeper", w.keeper.pid, "cause", err)
+	case status != 0:
+		w.pool.log.Warn("keeper did not prove its tree empty; the launcher has killed what it left", "worker", w.id, "keeper", w.keeper.pid, "end", statusText(status))
+	}
+}
+
+// postMortem puts together what is known of the end.
+func (w *worker) postMortem() *PostMortem {
+	if w.process == nil {
+		return nil
+	}
+	w.pool.mu.Lock()
+	calls := w.shown.calls
+	w.pool.mu.Unlock()
+	pm := &PostMortem{Killer: w.life.killer, Stack: w.life.stack, Output: w.out.tail(),
+		Uptime: time.Since(w.born).Round(time.Millisecond).String(), Calls: calls}
+	if pm.Stack == "" {
+		pm.Stack = w.crash.text(0)
+	}
+	if e := w.life.exited; e != nil {
+		pm.Code, pm.MaxRSSKB = e.Code, e.MaxRSSKB
+		if e.Signal != nil {
+			pm.Signal = signalName(*e.Signal)
+		}
+	}
+	return pm
+}
+
+func (w *worker) died(pm *PostMortem) *Error {
+	return &Error{Reason: WorkerDied, Pool: w.pool.cfg.Name, Worker: w.id, MayHaveRun: true, PostMortem: pm, Traceback: pm.Stack,
+		Message: fmt.Sprintf("worker %s (pid %d) %s", w.id, w.process.pid, pm.Cause())}
+}

@@ -1,0 +1,284 @@
+"""The keeper: one tiny process that guards one worker and outlives it until nothing of it is left.
+
+It runs no user code, holds no descriptor of the agent's but its link, and is the subreaper of everything that its worker
+starts. Its exit status 0 is the proof that the worker's tree is empty.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import io
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence
+
+from pitboss import _ladder, _orders, _process
+from pitboss._worker import run_worker
+
+DUMP_SIGNAL = signal.SIGRTMIN + 4
+CANCEL_SIGNAL = signal.SIGRTMIN + 5
+
+_CRASH_FD = 5
+_REFUSED = 71
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+# The exec start hands a fresh interpreter the same first lines that the launcher got.
+BOOT = """import sys
+if sys.path and sys.path[0] == "": del sys.path[0]
+sys.path.insert(0, sys.argv[2])
+from pitboss._boot import main
+main(sys.argv)
+"""
+
+
+class Spawn(NamedTuple):
+    """One order to spawn, as the keeper needs it."""
+
+    worker: str
+    index: int
+    grace: float  # seconds between TERM and KILL when the agent is gone
+    env: Dict[str, str]
+    nofile: int
+    core: int
+    execute: bool  # a fresh interpreter instead of a fork
+    library: str
+    path: List[str]
+    fds: List[int]  # keeper link, data, control, crash, stdout, stderr
+
+
+def run_keeper(spawn: Spawn) -> NoReturn:
+    """The whole life of a keeper, in the process that the launcher has just forked."""
+    try:
+        os._exit(_Keeper(spawn).run())
+    except BaseException as error:  # whatever it is: never run the launcher's code
+        try:
+            _orders.send(_process.seqpacket(spawn.fds[0]), "refused", reason="FORK", message=f"{type(error).__name__}: {error}")
+        finally:
+            os._exit(_REFUSED)
+
+
+class _Keeper:
+    def __init__(self, spawn: Spawn) -> None:
+        self.spawn = spawn
+        self.pid = os.getpid()
+        self.worker = 0
+        self.seen = False
+        self.gone = False  # the agent's end of the link is closed
+        self.killed = 0
+        self.ladder = _ladder.Ladder()
+
+    def run(self) -> int:
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        for signum in _IGNORED:
+            signal.signal(signum, signal.SIG_IGN)
+        _process.set_name("pb-keeper")
+        _process.become_subreaper()
+        _process.close_except([0, 1, 2, *self.spawn.fds])
+        self.link = _process.seqpacket(self.spawn.fds[0])
+        threads = _process.thread_count()
+        if threads != 1:
+            _orders.send(self.link, "refused", reason="THREADS", message=_thread_message(threads))
+            return _REFUSED
+        self.worker = os.fork()
+        if self.worker == 0:
+            start_worker(self.spawn, self.pid)
+        self.wakeup = _process.Wakeup()
+        _process.close_except([self.link.fileno(), *self.wakeup.fds])
+        _process.null_standard_streams()
+        _orders.send(self.link, "worker", keeper=self.pid, pid=self.worker, dump_signal=int(DUMP_SIGNAL))
+        self.poll = select.poll()
+        self.poll.register(self.link, select.POLLIN)
+        self.poll.register(self.wakeup.fd, select.POLLIN)
+        while not self.turn():
+            pass
+        _orders.send(self.link, "empty", killed=self.killed)
+        return 0
+
+    def turn(self) -> bool:
+        """Looks, decides and acts once, then waits for the next event. True when nothing is left."""
+        seen = self.look()
+        now = time.monotonic()
+        self.ladder, actions = _ladder.decide(self.ladder, seen, now)
+        for action in actions:
+            if action == _ladder.FINISH:
+                if self.finished():
+                    return True
+            else:
+                self.act(action)
+        wait = _ladder.wait(self.ladder, seen, time.monotonic())
+        for fd, _ in self.poll.poll(None if wait is None else wait * 1000 + 0.5):
+            if fd == self.wakeup.fd:
+                self.wakeup.clear()
+            else:
+                self.receive()
+        return False
+
+    def look(self) -> _ladder.Seen:
+        """Reaps adopted zombies one by one, never the leader, and sees what is left."""
+        dead = self.ladder.reaped or _process.peek_death(self.worker) is not None
+        in_group = strays = False
+        for pid in _process.children():
+            if pid == self.worker:
+                continue
+            try:
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None:
+                    continue
+                group = os.getpgid(pid)
+            except (ChildProcessError, ProcessLookupError):
+                continue
+            if group == self.worker:
+                in_group = True
+            else:
+                strays = True
+        return _ladder.Seen(dead, self.seen or self.gone, in_group, strays)
+
+    def act(self, action: str) -> None:
+        if action == _ladder.REPORT:
+            death = _process.peek_death(self.worker)
+            if death is not None:
+                _orders.send(self.link, "exited", pid=self.worker, **death.fields())
+        elif action == _ladder.TERM:
+            _process.send_signal(-self.worker, signal.SIGTERM)
+            _process.send_signal(-self.worker, signal.SIGCONT)
+        elif action == _ladder.KILL_STRAYS:
+            self.kill_children(lambda pid: os.getpgid(pid) != self.worker)
+        elif action == _ladder.KILL_ALL:
+            # The leader is not reaped yet, so the group number is this worker's and nobody else's.
+            _process.send_signal(-self.worker, signal.SIGKILL)
+            self.kill_children(lambda pid: True)
+        elif action == _ladder.REAP:
+            os.waitpid(self.worker, 0)
+
+    def kill_children(self, chosen: Any) -> None:
+        for pid in _process.children():
+            try:
+                if chosen(pid) and _process.send_signal(pid, signal.SIGKILL) and pid != self.worker:
+                    self.killed += 1
+            except ProcessLookupError:
+                continue
+
+    def finished(self) -> bool:
+        """Only ECHILD proves that no child is left."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            return True
+        self.kill_children(lambda pid: True)
+        return False
+
+    def receive(self) -> None:
+        try:
+            order = _orders.receive(self.link, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except _orders.OrderError:
+            order = None
+        now = time.monotonic()
+        if order is None:
+            if not self.gone:
+                self.gone = True
+                self.poll.unregister(self.link)
+                self.ladder = _ladder.stop(self.ladder, now, self.spawn.grace)
+            return
+        _orders.close_all(order.fds)
+        if order.op == "seen":
+            self.seen = True
+        elif order.op == "stop":
+            self.ladder = _ladder.stop(self.ladder, now, order.fields.get("grace_us", 0) / 1e6)
+        elif order.op == "kill":
+            self.ladder = _ladder.kill(self.ladder)
+
+
+def _thread_message(threads: int) -> str:
+    return (
+        f"the process has {threads} threads after the fork: an at-fork hook of a preloaded module started one; "
+        "remove that module from preload, or use start: exec"
+    )
+
+
+def start_worker(spawn: Spawn, keeper: int) -> NoReturn:
+    """Turns the freshly forked child of the keeper into the worker."""
+    try:
+        os.setsid()
+        _process.default_signals()
+        _set_limits(spawn)
+        _place_descriptors(spawn.fds[1:])
+        os.environ.update(spawn.env)
+        if spawn.execute:
+            for fd in range(6):
+                os.set_inheritable(fd, True)
+            argv = [sys.executable, "-c", BOOT, "worker", spawn.library, str(keeper)]
+            os.execve(sys.executable, argv, os.environ)
+        enter_worker(keeper)
+    except BaseException as error:
+        os.write(2, f"pitboss: cannot start worker {spawn.worker}: {type(error).__name__}: {error}\n".encode())
+        os._exit(70)
+
+
+def enter_worker(keeper: int) -> NoReturn:
+    """What a worker needs whether it was forked or executed; then the worker itself."""
+    _process.set_name("pb-worker")
+    if not _process.die_with_parent(keeper):
+        os._exit(70)
+    _process.no_new_privileges()
+    faulthandler.enable(file=_CRASH_FD, all_threads=True)
+    faulthandler.register(DUMP_SIGNAL, file=_CRASH_FD, all_threads=True, chain=False)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False))
+    sys.stdout = _text_stream(1)
+    sys.stderr = _text_stream(2)
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+    run_worker(int(DUMP_SIGNAL), int(CANCEL_SIGNAL))
+
+
+def _text_stream(fd: int) -> io.TextIOWrapper:
+    raw = io.FileIO(fd, "w", closefd=False)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def _set_limits(spawn: Spawn) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    core = spawn.core if hard == resource.RLIM_INFINITY else min(spawn.core, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (core, hard))
+    if spawn.nofile:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        limit = spawn.nofile if hard == resource.RLIM_INFINITY else min(spawn.nofile, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _place_descriptors(fds: Sequence[int]) -> None:
+    """data, control, crash, stdout, stderr become 3, 4, 5, 1, 2; 0 is /dev/null; nothing else stays open."""
+    # First out of the way, so that no target overwrites a source.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 64) for fd in fds]
+    null = fcntl.fcntl(os.open(os.devnull, os.O_RDONLY), fcntl.F_DUPFD_CLOEXEC, 64)
+    for source, target in zip([null, high[3], high[4], high[0], high[1], high[2]], range(6)):
+        os.dup2(source, target, inheritable=target < 3)
+    _process.close_except(range(6))
+
+
+def spawn_of(fields: Dict[str, Any], fds: List[int], execute: bool, library: str, path: List[str]) -> Spawn:
+    """The order's fields, typed."""
+    env: Optional[Dict[str, str]] = fields.get("env")
+    return Spawn(
+        worker=str(fields["worker"]),
+        index=int(fields.get("index", 0)),
+        grace=int(fields.get("grace_us", 0)) / 1e6,
+        env=dict(env or {}),
+        nofile=int(fields.get("nofile", 0)),
+        core=int(fields.get("core", 0)),
+        execute=execute,
+        library=library,
+        path=path,
+        fds=fds,
+    )

@@ -1,0 +1,213 @@
+"""Values, exact both ways: one JSON text and raw parts.
+
+None, bool, int of any size, float with NaN and infinities, str, bytes, list and dict with str keys. A tuple is sent as a list;
+bytearray and memoryview are sent as bytes. Every other type is refused, subclasses too: IntEnum, OrderedDict or numpy.float64
+would arrive as something else than what was sent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, Dict, List, Sequence, Tuple, Union
+
+# An int of more than 4 000 decimal digits travels as {"$int": hex}: Python refuses to parse longer decimals (sys.set_int_max_str_digits).
+_BIG = 10**4000
+_HEX = re.compile(r"-?0x[0-9a-f]+")
+_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_PLAIN_TYPES = frozenset((str, bool, type(None)))
+
+_PathStep = Union[str, int]
+
+
+class _Unsendable(Exception):
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        self.path: List[_PathStep] = []  # innermost first
+
+
+def _where(root: str, path: Sequence[_PathStep]) -> str:
+    return root + "".join(f"[{json.dumps(step) if isinstance(step, str) else step}]" for step in reversed(path))
+
+
+def _refuse(value: Any) -> str:
+    cls = type(value)
+    name = cls.__qualname__
+    for base in (bool, int, float, str, bytes, bytearray, dict, list, tuple):
+        if isinstance(value, base):
+            return f"{name} is a subclass of {base.__name__} and would arrive as a plain one; send {base.__name__}(...) of it"
+    if isinstance(value, (set, frozenset)):
+        return f"{name} is not a value pitboss can send; send a list of it"
+    return f"{name} is not a value pitboss can send; send None, bool, int, float, str, bytes, list or dict"
+
+
+def _plain_list(items: Sequence[Any], parts: List[bytes]) -> List[Any]:
+    out: List[Any] = []
+    for item in items:
+        if type(item) not in _PLAIN_TYPES:
+            try:
+                item = _plain(item, parts)
+            except _Unsendable as bad:
+                bad.path.append(len(out))
+                raise
+        out.append(item)
+    return out
+
+
+def _plain_dict(mapping: Dict[Any, Any], parts: List[bytes]) -> Dict[str, Any]:
+    out: Dict[str, Any] = {}
+    for key, item in mapping.items():
+        if type(key) is not str:
+            raise _Unsendable(f"the key {key!r:.80} is {type(key).__qualname__}, and keys must be str")
+        if type(item) not in _PLAIN_TYPES:
+            try:
+                item = _plain(item, parts)
+            except _Unsendable as bad:
+                bad.path.append(key)
+                raise
+        out[key] = item
+    if len(out) == 1 and next(iter(out)).startswith("$"):
+        return {"$dict": out}
+    return out
+
+
+def _plain(value: Any, parts: List[bytes]) -> Any:
+    cls = type(value)
+    if cls in _PLAIN_TYPES:
+        return value
+    if cls is int:
+        return value if -_BIG < value < _BIG else {"$int": hex(value)}
+    if cls is float:
+        if math.isfinite(value):
+            return value
+        return {"$float": "nan" if value != value else "inf" if value > 0 else "-inf"}
+    if cls is dict:
+        return _plain_dict(value, parts)
+    if cls is list or cls is tuple:
+        return _plain_list(value, parts)
+    if cls is bytes or cls is bytearray or cls is memoryview:
+        parts.append(value if cls is bytes else bytes(value) if cls is bytearray else value.tobytes())
+        return {"$part": len(parts) - 1}
+    raise _Unsendable(_refuse(value))
+
+
+_dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
+
+
+def _find_surrogate(value: Any, path: List[_PathStep]) -> bool:
+    """Leaves in ``path`` (outermost first) where the str is that UTF-8 cannot carry."""
+    if isinstance(value, str):
+        return any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            path.append(key)
+            if _find_surrogate(key, []) or _find_surrogate(item, path):
+                return True
+            path.pop()
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            path.append(index)
+            if _find_surrogate(item, path):
+                return True
+            path.pop()
+    return False
+
+
+def encode(value: Any, root: str = "result") -> Tuple[bytes, List[bytes]]:
+    """The JSON text in UTF-8 and the parts. TypeError names the path to what cannot be sent, ``root`` being its first step."""
+    parts: List[bytes] = []
+    try:
+        text = _dumps(_plain(value, parts))
+    except _Unsendable as bad:
+        raise TypeError(f"{_where(root, bad.path)}: {bad.problem}") from None
+    except RecursionError:
+        raise TypeError(f"{root}: nested too deeply, or contains itself") from None
+    try:
+        return text.encode("utf-8"), parts
+    except UnicodeEncodeError:
+        path: List[_PathStep] = []
+        _find_surrogate(value, path)
+        where = _where(root, path[::-1])
+        raise TypeError(f"{where}: str with a lone surrogate, which is not valid Unicode; send bytes") from None
+
+
+class ValueFormatError(ValueError):
+    """A JSON text or a reference in it that is not a value. The text says where."""
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_loads = json.JSONDecoder(parse_constant=_no_constant).decode
+
+
+def parse(text: bytes) -> Any:
+    """The JSON tree of a text, references not yet resolved."""
+    try:
+        return _loads(str(text, "utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueFormatError(f"the JSON text is not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise ValueFormatError("the JSON text is nested too deeply") from None
+    except ValueError as error:
+        raise ValueFormatError(f"bad JSON: {error}") from None
+
+
+def may_have_references(text: bytes) -> bool:
+    """Whether a JSON text can hold an object whose only key begins with ``$``: quick, and never wrongly False."""
+    return b'"$' in text or b"\\u0024" in text
+
+
+class _Resolver:
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        self.parts = parts
+        self.used = 0
+
+    def value(self, tree: Any) -> Any:
+        if type(tree) is dict:
+            if len(tree) == 1:
+                (key,) = tree
+                if key.startswith("$"):
+                    return self.reference(key, tree[key])
+            return {key: self.value(item) for key, item in tree.items()}
+        if type(tree) is list:
+            return [self.value(item) for item in tree]
+        return tree
+
+    def reference(self, key: str, content: Any) -> Any:
+        if key == "$part":
+            if type(content) is not int or content != self.used or content >= len(self.parts):
+                raise ValueFormatError(f"part {content!r:.40} where part {self.used} of {len(self.parts)} was expected")
+            self.used += 1
+            return self.parts[content]
+        if key == "$float" and type(content) is str and content in _FLOATS:
+            return _FLOATS[content]
+        if key == "$int" and type(content) is str and _HEX.fullmatch(content):
+            return int(content, 16)
+        if key == "$dict" and type(content) is dict and len(content) == 1:
+            ((inner, item),) = content.items()
+            if inner.startswith("$"):
+                return {inner: self.value(item)}
+        raise ValueFormatError(f'an object with the only key {key!r:.40} and this content is not a value; wrap it in "$dict"')
+
+
+def resolve(tree: Any, parts: Sequence[bytes]) -> Any:
+    """The value of a parsed tree; every part must be referenced exactly once, in order."""
+    resolver = _Resolver(parts)
+    try:
+        value = resolver.value(tree)
+    except RecursionError:
+        raise ValueFormatError("the JSON text is nested too deeply") from None
+    if resolver.used != len(parts):
+        raise ValueFormatError(f"{len(parts)} parts came, and {resolver.used} are referenced")
+    return value
+
+
+def decode(text: bytes, parts: Sequence[bytes] = ()) -> Any:
+    """The value of a JSON text and its parts; ValueFormatError if it is none."""
+    tree = parse(text)
+    if parts or may_have_references(text):
+        return resolve(tree, parts)
+    return tree

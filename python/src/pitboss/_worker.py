@@ -1,0 +1,396 @@
+"""The worker: loads one adapter and runs its tools, one call at a time, in the main thread."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import warnings
+from types import FrameType
+from typing import Any, Dict, List, NoReturn, Optional
+
+from pitboss import _adapter, _context, _errors, _values, _wire
+from pitboss._control import Control, Credit
+from pitboss._tools import BadArguments, Tool
+
+DATA_FD, CONTROL_FD, CRASH_FD = 3, 4, 5
+# How long atexit callbacks may take, in seconds.
+_ATEXIT_LIMIT = 1.0
+_LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_exit = os._exit
+
+
+def run_worker(dump_signal: int, cancel_signal: int) -> NoReturn:
+    """The whole life of a worker, in a process whose descriptors and limits are in place."""
+    worker = _Worker(cancel_signal)
+    try:
+        worker.run()
+    except BaseException as error:  # a fault of ours: never silent, never interpreter finalisation
+        try:
+            os.write(2, f"pitboss: worker failed: {_errors.traceback_of(error)}\n".encode("utf-8", "replace"))
+        finally:
+            _exit(70)
+    _exit(70)
+
+
+class _End(BaseException):
+    """Leaves the loop when the end begins while nothing runs."""
+
+
+class _Worker:
+    def __init__(self, cancel_signal: int) -> None:
+        self.pid = os.getpid()
+        self.cancel_signal = cancel_signal
+        self.data = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=DATA_FD)
+        self.control = Control(CONTROL_FD, self)
+        self.main = threading.main_thread().ident
+        self.limit = _wire.DEFAULT_PAYLOAD_LIMIT
+        self.adapter: Any = None
+        self.tools: Dict[str, Tool] = {}
+        self.call_id = 0
+        self.served = 0
+        self.credit: Optional[Credit] = None
+        self.context: Optional[_context.Context] = None
+        self.ending = False
+        self.cancelled = False  # Cancelled was raised in the present call, or must not be any more
+        self.interruptible = False  # user code runs: an end raises Cancelled in it
+        self.waiting = False  # the main thread waits for a request: an end leaves the loop
+
+    def run(self) -> None:
+        self._guard_forks()
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(self.cancel_signal, self._on_cancel)
+        self.control.start()
+        try:
+            self._wait_for_go()
+            if self._begin():
+                self._loop()
+        except _End:
+            pass
+        self._finish()
+
+    # Start ---------------------------------------------------------------------------------------------------------
+
+    def _wait_for_go(self) -> None:
+        self.waiting = True
+        self.control.started.acquire()
+        self.waiting = False
+        if self.ending or self.control.go is None:
+            raise _End
+
+    def _begin(self) -> bool:
+        go = self.control.go
+        assert go is not None
+        self.limit = int(go["payload_limit"])
+        _context.set_worker(str(go["worker"]), str(go["pool"]), int(go["index"]))
+        place, class_name = _adapter.split(str(go["adapter"]))
+        reason = "ADAPTER_IMPORT"
+        try:
+            os.chdir(str(go["workdir"]))
+            self.control.tell(_wire.DOING, {"doing": f"importing {place}"})
+            self.interruptible = True
+            self.adapter, self.tools = _adapter.find(_adapter.load_module(place, _LIBRARY), class_name)
+            if self.adapter is not None:
+                reason = "SETUP_RAISED"
+                self.control.tell(_wire.DOING, {"doing": f"running setup of {type(self.adapter).__name__}"})
+                self.adapter.setup()
+            self.interruptible = False
+        except _errors.Cancelled:
+            return False
+        except BaseException as error:
+            self.interruptible = False
+            if isinstance(error, (_errors.AdapterError, _errors.ToolDefinitionError)):
+                reason = "ADAPTER_INVALID"
+            self.control.tell(_wire.FAILED, _errors.describe(error, reason))
+            _flush()
+            _exit(1)
+        ready = {
+            "tools": [tool.row() for tool in self.tools.values()],
+            "python": "%d.%d.%d" % sys.version_info[:3],
+            "pid": self.pid,
+        }
+        self.control.tell(_wire.READY, ready)
+        return True
+
+    # Calls ---------------------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        decoder = _wire.Decoder(_wire.DATA, self.limit)
+        receive = self.data.recv_into
+        while not self.ending:
+            frame = decoder.next()
+            if frame is None:
+                self.waiting = True
+                if self.ending:
+                    return
+                try:
+                    count = receive(decoder.buffer())
+                except OSError:
+                    count = 0
+                self.waiting = False
+                if os.getpid() != self.pid:
+                    _exit(70)
+                if count == 0:
+                    return
+                decoder.received(count)
+                continue
+            self._serve(frame)
+            del frame
+            self.served += 1
+
+    def _serve(self, frame: _wire.Frame) -> None:
+        """Runs one call to its one answer."""
+        if frame.type != _wire.REQUEST:
+            raise _wire.ProtocolError("type", f"{_wire.KINDS[frame.type].name} from the agent")
+        self.cancelled = False
+        self.call_id = frame.call
+        try:
+            try:
+                self._answer(frame)
+            except _errors.Cancelled as error:
+                self._send_error(frame.call, error, "TOOL_RAISED")
+        except _errors.Cancelled as error:  # it came while an answer was being put together
+            self._send_error(frame.call, error, "TOOL_RAISED")
+        finally:
+            self.call_id = 0
+            self.credit = None
+
+    def _answer(self, frame: _wire.Frame) -> None:
+        try:
+            request = _values.parse(frame.json)
+            arguments = request["args"]
+            if frame.parts or _values.may_have_references(frame.json):
+                arguments = _values.resolve(arguments, frame.parts)
+            if type(arguments) is not dict:
+                raise _values.ValueFormatError("the arguments must be an object")
+        except (_values.ValueFormatError, KeyError, TypeError) as error:
+            self._send_error(frame.call, error, "BAD_ARGUMENTS")
+            return
+        tool = self.tools.get(request["tool"])
+        if tool is None:
+            message = f"there is no tool {request['tool']!r}; there are: {', '.join(sorted(self.tools))}"
+            self._send_error(frame.call, LookupError(message), "UNKNOWN_TOOL")
+            return
+        try:
+            tool.check(arguments)
+        except BadArguments as error:
+            self._send_error(frame.call, error, "BAD_ARGUMENTS")
+            return
+        default = _context.context()
+        self.context = _context.Context(frame.call, request.get("timeout_us"), default.worker, default.pool, default.index)
+        _context.enter(self.context)
+        try:
+            self._run(tool, arguments, frame.call)
+        finally:
+            self.interruptible = False
+            self.context = None
+            _context.enter(None)
+
+    def _run(self, tool: Tool, arguments: Dict[str, Any], call: int) -> None:
+        try:
+            if self.ending:
+                raise _errors.Cancelled("the worker is ending")
+            if tool.stream:
+                result = self._stream(tool, arguments, call)
+            else:
+                self.interruptible = True
+                result = tool.function(**arguments)
+                self.interruptible = False
+            text, parts = _values.encode(result)
+        except BaseException as error:
+            self.interruptible = False
+            if os.getpid() != self.pid:
+                _exit(70)
+            self._send_error(call, error, "TOOL_RAISED")
+            return
+        self._send(_wire.RESULT, call, text, parts)
+
+    def _stream(self, tool: Tool, arguments: Dict[str, Any], call: int) -> Any:
+        credit = Credit()
+        self.credit = credit
+        self.interruptible = True
+        generator = tool.function(**arguments)
+        index = 0
+        try:
+            while True:
+                try:
+                    item = next(generator)
+                except StopIteration as end:
+                    return end.value
+                text, parts = _values.encode(item, f"chunk {index}")
+                credit.take(_wire.payload_size(text, parts))
+                self.interruptible = False  # a frame is sent whole
+                self._send(_wire.CHUNK, call, text, parts)
+                index += 1
+                self.interruptible = True
+                if self.ending and not self.cancelled:
+                    self.cancelled = True
+                    raise _errors.Cancelled("the worker is ending")
+        finally:
+            generator.close()
+
+    def _send(self, type: int, call: int, text: bytes, parts: List[bytes]) -> None:
+        size = _wire.payload_size(text, parts)
+        if size > self.limit or len(parts) > _wire.MAX_PARTS:
+            if type == _wire.CHUNK:
+                raise ValueError(f"a chunk of {size} bytes is over the payload limit of {self.limit}")
+            problem = _wire.TooLargeError("result", size, self.limit)
+            self._send_error(call, problem, "PAYLOAD_TOO_LARGE")
+            return
+        if os.getpid() != self.pid:
+            _exit(70)
+        try:
+            if size < 65536:
+                self.data.sendall(_wire.encode(type, call, text, parts))
+                return
+            self.data.sendall(_wire.encode_head(type, call, text, parts))
+            for part in parts:
+                self.data.sendall(part)
+        except OSError:
+            self.ending = True  # the agent is gone; the control thread says so too
+
+    def _send_error(self, call: int, error: BaseException, reason: str) -> None:
+        body = _errors.describe(error, reason)
+        if reason == "PAYLOAD_TOO_LARGE":
+            body["message"] = f"the result of {getattr(error, 'size', 0)} bytes is over the payload limit of {self.limit}"
+        if reason in ("BAD_ARGUMENTS", "UNKNOWN_TOOL", "PAYLOAD_TOO_LARGE"):
+            body["traceback"] = ""
+        if isinstance(error, _errors.ToolError):
+            body["reason"] = error.reason
+            if error.retryable is not None:
+                body["retryable"] = bool(error.retryable)
+            if error.data is not None:
+                try:
+                    text, parts = _values.encode(error.data, "data")
+                    if not parts:
+                        body["data"] = json.loads(text)
+                except TypeError as bad:
+                    body["message"] += f" (its data cannot be sent: {bad})"
+        self._send(_wire.ERROR, call, json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), [])
+
+    # Orders and signals --------------------------------------------------------------------------------------------
+
+    def _on_term(self, signum: int, frame: Optional[FrameType]) -> None:
+        self.ending = True
+        self._interrupt()
+
+    def _on_cancel(self, signum: int, frame: Optional[FrameType]) -> None:
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Runs in the main thread, between two of its instructions."""
+        if self.waiting:
+            raise _End
+        if self.interruptible and self.ending and not self.cancelled:
+            self.cancelled = True
+            if self.context is not None:
+                self.context.cancelled = True
+            raise _errors.Cancelled("the worker is ending")
+
+    def agent_gone(self) -> None:
+        """From the control thread: the graceful end begins. A print after this goes nowhere and raises nothing."""
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
+            os.close(null)
+        except OSError:
+            pass
+        self._end_from_control()
+
+    def drain(self) -> None:
+        """From the control thread: what was sent is still read and served; then the end of the socket ends the loop."""
+        self._wake()
+
+    def _end_from_control(self) -> None:
+        self.ending = True
+        self._wake()
+        if self.main is not None and self.interruptible:
+            signal.pthread_kill(self.main, self.cancel_signal)
+
+    def _wake(self) -> None:
+        try:
+            self.data.shutdown(socket.SHUT_RD)
+        except OSError:
+            pass
+
+    def cancel(self, call: int) -> None:
+        """From the control thread: tells the call; it ends itself when it looks."""
+        context = self.context
+        if context is not None and context.call_id == call:
+            context.cancelled = True
+
+    def exit_now(self, code: int) -> NoReturn:
+        """Ends the process from any thread."""
+        _exit(code)
+
+    # End -----------------------------------------------------------------------------------------------------------
+
+    def _finish(self) -> NoReturn:
+        self.ending, self.waiting, self.interruptible = True, False, False
+        if os.getpid() != self.pid:
+            _exit(70)
+        if self.adapter is not None:
+            try:
+                self.adapter.teardown()
+            except BaseException as error:
+                _complain("teardown", error)
+        # Callbacks that hang must not hold the process: nobody can join this timer, and the exit below ends it.
+        limit = threading.Timer(_ATEXIT_LIMIT, _exit, (0,))
+        limit.daemon = True
+        limit.start()
+        try:
+            atexit._run_exitfuncs()
+        except BaseException as error:
+            _complain("an atexit callback", error)
+        _flush()
+        _exit(0)
+
+    # Forks of user code --------------------------------------------------------------------------------------------
+
+    def _guard_forks(self) -> None:
+        # The control thread makes every fork one of a multi-threaded process; ours is safe to lose.
+        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
+        os._exit = _exit_with_stack
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        """In a child that user code forked: it holds no end of a link and can never answer a call."""
+        os._exit = _exit
+        for fd in (DATA_FD, CONTROL_FD, CRASH_FD):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+        self.ending = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _exit_with_stack(code: int) -> NoReturn:
+    """``os._exit`` of user code: leaves the stack of whoever called it, so that a post-mortem can name the line."""
+    try:
+        faulthandler.dump_traceback(file=CRASH_FD, all_threads=True)
+    finally:
+        _exit(code)
+
+
+def _complain(what: str, error: BaseException) -> None:
+    try:
+        print(f"pitboss: {what} raised:\n{_errors.traceback_of(error)}", file=sys.stderr)
+    except Exception:
+        pass
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass
