@@ -59,13 +59,14 @@ type Agent struct {
 	loops     sync.WaitGroup
 	ended     chan struct{} // closed when Run begins to tear down
 	draining  atomic.Bool
+	drain     chan struct{} // closed when draining becomes true
 }
 
 // New builds an agent: it checks the configuration against this host, finds the interpreters, extracts the Python
 // library and shakes hands with the watchdog. Nothing is started yet.
 func New(o Options) (*Agent, error) {
 	a := &Agent{options: o, log: o.Log, output: o.Output, pid: os.Getpid(), born: time.Now(),
-		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{})}
+		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
 	if a.output == nil {
 		a.output = a.logOutput
 	}
@@ -178,7 +179,8 @@ func (a *Agent) superviseStop(ctx context.Context, stopped <-chan struct{}) {
 			}
 		}
 		if !a.draining.Swap(true) {
-			a.log.Info("stopping", "calls_running", a.running())
+			close(a.drain)
+			a.log.Info("stopping", "calls_running", a.Running())
 			a.guard.notify("STOPPING=1")
 			a.guard.stopping(a.stopBudget())
 		}
@@ -202,6 +204,12 @@ func (a *Agent) Stop(why string) {
 	a.log.Info("stop ordered", "why", why)
 	a.sendStop(stopDrain)
 }
+
+// Draining is closed when the agent begins to stop.
+func (a *Agent) Draining() <-chan struct{} { return a.drain }
+
+// KillGrace is the longest time that any pool leaves between TERM and KILL.
+func (a *Agent) KillGrace() time.Duration { return a.longestGrace() }
 
 // Hurry ends the drain: running calls are killed with the ladder.
 func (a *Agent) Hurry() { a.sendStop(stopNow) }
@@ -250,12 +258,13 @@ func (a *Agent) beatLoop() {
 			p.poke()
 		}
 		if alive || a.draining.Load() {
-			a.guard.beat(a.running(), a.draining.Load())
+			a.guard.beat(a.Running(), a.draining.Load())
 		}
 	}
 }
 
-func (a *Agent) running() int {
+// Running is the number of calls that run now.
+func (a *Agent) Running() int {
 	n := 0
 	for _, p := range a.pools {
 		p.mu.Lock()

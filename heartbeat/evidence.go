@@ -58,9 +58,9 @@ func (s *Sample) heldBy() string {
 	return ""
 }
 
-// progress says what moved between the two samples, empty when nothing did; only with other threads than the control
+// Progress says what moved between the two samples, empty when nothing did; only with other threads than the control
 // thread, because that one burns 8–11 ms/s by itself while it waits for the GIL.
-func (e *Evidence) progress() string {
+func (e *Evidence) Progress() string {
 	if e.Now.State == 'D' {
 		return "waits for storage (D)"
 	}

@@ -132,7 +132,7 @@ func (m *Monitor) judge(now time.Duration, e *Evidence, lateness time.Duration) 
 		return Late, "first miss"
 	}
 	if e.InFlight {
-		if moved := e.progress(); moved != "" {
+		if moved := e.Progress(); moved != "" {
 			return m.excused(Busy, now, moved)
 		}
 		return m.unlessEarly(now, Blocked, fmt.Sprintf("a call holds the interpreter without progress (state %c)", e.Now.State))

@@ -100,14 +100,11 @@ func RecvPacket(fd int, buf []byte, maxFDs int) (n int, fds []int, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	cut := TruncatedError{Data: flags&unix.MSG_TRUNC != 0, Control: flags&unix.MSG_CTRUNC != 0}
 	// The kernel fills the padding of an odd count with one descriptor more and then sets no flag.
-	if len(fds) > maxFDs {
-		cut.Control = true
-	}
-	if cut.Data || cut.Control {
+	noBytes, noFDs := flags&unix.MSG_TRUNC != 0, flags&unix.MSG_CTRUNC != 0 || len(fds) > maxFDs
+	if noBytes || noFDs {
 		closeAll(fds)
-		return n, nil, &cut
+		return n, nil, &TruncatedError{Data: noBytes, Control: noFDs}
 	}
 	if n == 0 {
 		closeAll(fds)
@@ -162,6 +159,10 @@ func rights(control []byte) ([]int, error) {
 		if err != nil {
 			closeAll(fds)
 			return nil, &opError{"cannot parse descriptors", err}
+		}
+		if fds == nil {
+			fds = got
+			continue
 		}
 		fds = append(fds, got...)
 	}

@@ -1,0 +1,212 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	pb "github.com/pitboss-run/pitboss/proto/pitboss/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+const (
+	// messageSlack is what a message may be larger than its payload: names, ids, framing.
+	messageSlack = 64 << 10
+	// apiPatience is how long the API waits for its last answers at a stop.
+	apiPatience = 2 * time.Second
+	// maxTimeout bounds what a client may ask for.
+	maxTimeout = 24 * time.Hour
+)
+
+// caller and admin are what the API needs of the agent.
+type (
+	caller interface {
+		Call(ctx context.Context, req *Request) (*Result, error)
+		Stream(ctx context.Context, req *Request, chunk func(*Value) error) (*Result, error)
+		Tools(pool string) ([]Tool, error)
+	}
+	admin interface {
+		Status() Status
+		Ping(ctx context.Context, worker string) (Pong, error)
+		Stop(why string)
+	}
+	core interface {
+		caller
+		admin
+	}
+)
+
+// apiServer is the gRPC server on the agent's socket. It decodes, calls the core and encodes; it decides nothing.
+type apiServer struct {
+	grpc   *grpc.Server
+	health *health.Server
+}
+
+// newServer builds the server; limit is the largest payload of any pool in bytes.
+func newServer(c core, limit int) *apiServer {
+	s := &apiServer{
+		grpc:   grpc.NewServer(grpc.MaxRecvMsgSize(limit+messageSlack), grpc.MaxSendMsgSize(limit+messageSlack)),
+		health: health.NewServer(),
+	}
+	pb.RegisterPoolServer(s.grpc, &poolService{core: c})
+	pb.RegisterAdminServer(s.grpc, &adminService{core: c})
+	healthpb.RegisterHealthServer(s.grpc, s.health)
+	return s
+}
+
+// Serve answers on l until Stop.
+func (s *apiServer) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// Stop takes no new calls, waits up to apiPatience for the last answers, and closes every connection.
+func (s *apiServer) Stop() {
+	s.health.Shutdown()
+	ended := make(chan struct{})
+	go func() { s.grpc.GracefulStop(); close(ended) }()
+	timer := time.NewTimer(apiPatience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		s.grpc.Stop()
+		<-ended
+	}
+}
+
+// SetHealth publishes which pools serve; the empty name is the agent: serving if all of them are.
+func (s *apiServer) SetHealth(pools map[string]bool) {
+	all := true
+	for name, serving := range pools {
+		s.health.SetServingStatus(name, servingStatus(serving))
+		all = all && serving
+	}
+	s.health.SetServingStatus("", servingStatus(all))
+}
+
+func servingStatus(serving bool) healthpb.HealthCheckResponse_ServingStatus {
+	if serving {
+		return healthpb.HealthCheckResponse_SERVING
+	}
+	return healthpb.HealthCheckResponse_NOT_SERVING
+}
+
+type poolService struct {
+	pb.UnimplementedPoolServer
+	core core
+}
+
+func (s *poolService) Call(ctx context.Context, in *pb.CallRequest) (*pb.CallResponse, error) {
+	req, err := requestOf(in)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	result, err := s.core.Call(ctx, req)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &pb.CallResponse{Json: string(result.JSON), Parts: result.Parts, CallId: result.Call, Worker: result.Worker}, nil
+}
+
+func (s *poolService) CallStream(in *pb.CallStreamRequest, out grpc.ServerStreamingServer[pb.CallStreamResponse]) error {
+	req, err := requestOf(in.GetCall())
+	if err != nil {
+		return statusOf(err)
+	}
+	result, err := s.core.Stream(out.Context(), req, func(v *Value) error {
+		return out.Send(&pb.CallStreamResponse{Json: string(v.JSON), Parts: v.Parts})
+	})
+	if err != nil {
+		return statusOf(err)
+	}
+	return out.Send(&pb.CallStreamResponse{Json: string(result.JSON), Parts: result.Parts, Result: true, CallId: result.Call, Worker: result.Worker})
+}
+
+func (s *poolService) ListTools(_ context.Context, in *pb.ListToolsRequest) (*pb.ListToolsResponse, error) {
+	tools, err := s.core.Tools(in.GetPool())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	out := &pb.ListToolsResponse{}
+	for _, t := range tools {
+		row := &pb.Tool{Pool: t.Pool, Name: t.Name, Doc: t.Doc, Stream: t.Stream, SchemaJson: string(t.Schema)}
+		for _, p := range t.Params {
+			row.Params = append(row.Params, &pb.ToolParam{Name: p.Name, Required: p.Required, Type: p.Type, DefaultJson: string(p.Default)})
+		}
+		out.Tools = append(out.Tools, row)
+	}
+	return out, nil
+}
+
+// requestOf checks what the core relies on: the arguments are one JSON object, so that they can be put into a frame
+// unread, and the timeout is a sane duration.
+func requestOf(in *pb.CallRequest) (*Request, error) {
+	req := &Request{Pool: in.GetPool(), Tool: in.GetTool(), Args: Value{JSON: []byte(in.GetJson()), Parts: in.GetParts()}}
+	if req.Tool == "" {
+		return nil, failf(BadArguments, "the request names no tool")
+	}
+	if err := checkObject(req.Args.JSON); err != nil {
+		return nil, &Error{Reason: BadArguments, Tool: req.Tool, Message: err.Error()}
+	}
+	if t := in.GetTimeout(); t != nil {
+		if t.CheckValid() != nil || t.AsDuration() <= 0 || t.AsDuration() > maxTimeout {
+			return nil, &Error{Reason: BadArguments, Tool: req.Tool, Message: fmt.Sprintf("timeout %v is out of range; it must be above 0 and at most %s", t, maxTimeout)}
+		}
+		req.Timeout = t.AsDuration()
+	}
+	return req, nil
+}
+
+// checkObject says where the text is no JSON object; empty text is {}.
+func checkObject(text []byte) error {
+	if len(text) == 0 {
+		return nil
+	}
+	if !json.Valid(text) {
+		var v any
+		err := json.Unmarshal(text, &v)
+		if syntax, ok := err.(*json.SyntaxError); ok {
+			return fmt.Errorf("the arguments are not JSON: %v at byte %d", err, syntax.Offset)
+		}
+		return fmt.Errorf("the arguments are not JSON: %v", err)
+	}
+	for _, b := range text {
+		switch b {
+		case ' ', '\t', '\r', '\n':
+			continue
+		case '{':
+			return nil
+		}
+		break
+	}
+	return fmt.Errorf("the arguments must be a JSON object, as %q", `{"name": value}`)
+}
+
+type adminService struct {
+	pb.UnimplementedAdminServer
+	core core
+}
+
+func (s *adminService) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+	text, err := json.Marshal(s.core.Status())
+	if err != nil {
+		return nil, statusOf(failf(Internal, "cannot encode the status: %v", err))
+	}
+	return &pb.StatusResponse{Json: string(text)}, nil
+}
+
+func (s *adminService) Ping(ctx context.Context, in *pb.PingRequest) (*pb.PingResponse, error) {
+	pong, err := s.core.Ping(ctx, in.GetWorker())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	return &pb.PingResponse{Worker: pong.Worker, Pid: int64(pong.PID), Rtt: durationpb.New(pong.RTT), Calls: pong.Calls, Verdict: pong.Verdict}, nil
+}
+
+func (s *adminService) Stop(_ context.Context, in *pb.StopRequest) (*pb.StopResponse, error) {
+	s.core.Stop(orElse(in.GetReason(), "ordered over the API"))
+	return &pb.StopResponse{}, nil
+}

@@ -1,0 +1,242 @@
+// Package client calls tools of a running agent over its unix socket.
+//
+//	c, err := client.Dial(ctx, client.DefaultSocket(os.Getenv))
+//	sum, err := client.Call[int](ctx, c, "add", map[string]any{"a": 1, "b": 2})
+//
+// A []byte anywhere in the arguments travels as a binary part and arrives as bytes. Failures are *Error values with the
+// agent's reason.
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	pb "github.com/pitboss-run/pitboss/proto/pitboss/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+const (
+	// maxMessage is the largest message that a client takes, in bytes; the pool's limits.payload is the real limit.
+	maxMessage = 4<<30 - 1
+	// maxHeaders is the largest set of trailers, in bytes: errors carry tracebacks.
+	maxHeaders = 64 << 10
+	// slack is how much later than the call's own budget the transport gives up, so that the agent's answer is heard.
+	slack = 3 * time.Second
+)
+
+// Client is a connection to one agent. It is safe for concurrent use.
+type Client struct {
+	conn  *grpc.ClientConn
+	pool  pb.PoolClient
+	admin pb.AdminClient
+}
+
+// DefaultSocket is $PITBOSS_SOCKET, else the agent's place below $XDG_RUNTIME_DIR, else /run/pitboss/agent.sock.
+func DefaultSocket(getenv func(string) string) string {
+	if path := getenv("PITBOSS_SOCKET"); path != "" {
+		return path
+	}
+	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "pitboss", "agent.sock")
+	}
+	return "/run/pitboss/agent.sock"
+}
+
+// Dial checks that an agent listens on the socket and returns a client of it. The connection is made anew when it breaks.
+func Dial(_ context.Context, path string) (*Client, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("cannot reach the agent: %w", err)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach the agent: %w", err)
+	}
+	conn, err := grpc.NewClient("unix://"+abs, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		grpc.WithMaxHeaderListSize(maxHeaders))
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach the agent at %q: %w", path, err)
+	}
+	return &Client{conn: conn, pool: pb.NewPoolClient(conn), admin: pb.NewAdminClient(conn)}, nil
+}
+
+// Close ends the connection; calls in flight fail, and their workers are replaced.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Value is JSON text with its binary parts.
+type Value struct {
+	JSON  []byte
+	Parts [][]byte
+}
+
+// Result is the end of a call.
+type Result struct {
+	Value
+	Call   uint64 // id, as in the agent's log
+	Worker string
+}
+
+// Request is a call in its raw form. Pool may be empty, Timeout 0 means the pool's.
+type Request struct {
+	Pool, Tool string
+	Args       Value
+	Timeout    time.Duration
+}
+
+func (r *Request) message() *pb.CallRequest {
+	m := &pb.CallRequest{Pool: r.Pool, Tool: r.Tool, Json: string(r.Args.JSON), Parts: r.Args.Parts}
+	if r.Timeout > 0 {
+		m.Timeout = durationpb.New(r.Timeout)
+	}
+	return m
+}
+
+// budget makes ctx's deadline the call's own, and gives the transport some more.
+func (r *Request) budget(ctx context.Context) (context.Context, context.CancelFunc) {
+	if deadline, ok := ctx.Deadline(); ok {
+		if left := time.Until(deadline); r.Timeout <= 0 || left < r.Timeout {
+			r.Timeout = max(left, time.Millisecond)
+		}
+	}
+	if r.Timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	// The parent's own deadline must not cut the slack, but its cancellation must still be heard.
+	late, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.Timeout+slack)
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			cancel()
+		}
+	})
+	return late, func() { stop(); cancel() }
+}
+
+// CallRaw runs a unary tool. The error is an *Error if the agent answered.
+func (c *Client) CallRaw(ctx context.Context, r Request) (Result, error) {
+	ctx, cancel := r.budget(ctx)
+	defer cancel()
+	out, err := c.pool.Call(ctx, r.message())
+	if err != nil {
+		return Result{}, errorOf(err)
+	}
+	return Result{Value{[]byte(out.GetJson()), out.GetParts()}, out.GetCallId(), out.GetWorker()}, nil
+}
+
+// StreamRaw runs a stream tool and hands each item to item, in order; an error of item ends the call.
+func (c *Client) StreamRaw(ctx context.Context, r Request, item func(Value) error) (Result, error) {
+	ctx, cancel := r.budget(ctx)
+	defer cancel()
+	stream, err := c.pool.CallStream(ctx, &pb.CallStreamRequest{Call: r.message()})
+	if err != nil {
+		return Result{}, errorOf(err)
+	}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return Result{}, errors.New("the stream ended without a result")
+		}
+		if err != nil {
+			return Result{}, errorOf(err)
+		}
+		v := Value{[]byte(m.GetJson()), m.GetParts()}
+		if m.GetResult() {
+			return Result{v, m.GetCallId(), m.GetWorker()}, nil
+		}
+		if err := item(v); err != nil {
+			return Result{}, err
+		}
+	}
+}
+
+// Call runs a unary tool with the fields of in as its arguments (a struct or a map; nil for none) and decodes its result.
+func Call[Out any](ctx context.Context, c *Client, tool string, in any) (Out, error) {
+	var out Out
+	args, err := Encode(in)
+	if err != nil {
+		return out, fmt.Errorf("cannot encode the arguments of %q: %w", tool, err)
+	}
+	result, err := c.CallRaw(ctx, Request{Tool: tool, Args: args})
+	if err != nil {
+		return out, err
+	}
+	if err := Decode(result.Value, &out); err != nil {
+		return out, fmt.Errorf("cannot decode the result of %q: %w", tool, err)
+	}
+	return out, nil
+}
+
+// Tool is one callable of the agent.
+type Tool struct {
+	Pool   string          `json:"pool"`
+	Name   string          `json:"name"`
+	Doc    string          `json:"doc"`
+	Stream bool            `json:"stream"`
+	Params []Param         `json:"params"`
+	Schema json.RawMessage `json:"schema"`
+}
+
+// Param is one parameter of a tool.
+type Param struct {
+	Name     string          `json:"name"`
+	Required bool            `json:"required"`
+	Type     string          `json:"type"`
+	Default  json.RawMessage `json:"default,omitempty"`
+}
+
+// Tools lists the tools of one pool, or of all for an empty name.
+func (c *Client) Tools(ctx context.Context, pool string) ([]Tool, error) {
+	out, err := c.pool.ListTools(ctx, &pb.ListToolsRequest{Pool: pool})
+	if err != nil {
+		return nil, errorOf(err)
+	}
+	var tools []Tool
+	for _, t := range out.GetTools() {
+		row := Tool{Pool: t.GetPool(), Name: t.GetName(), Doc: t.GetDoc(), Stream: t.GetStream(), Schema: json.RawMessage(t.GetSchemaJson())}
+		for _, p := range t.GetParams() {
+			row.Params = append(row.Params, Param{p.GetName(), p.GetRequired(), p.GetType(), json.RawMessage(p.GetDefaultJson())})
+		}
+		tools = append(tools, row)
+	}
+	return tools, nil
+}
+
+// Status is the agent's status document as JSON; its "schema" field is its version.
+func (c *Client) Status(ctx context.Context) (json.RawMessage, error) {
+	out, err := c.admin.Status(ctx, &pb.StatusRequest{})
+	if err != nil {
+		return nil, errorOf(err)
+	}
+	return json.RawMessage(out.GetJson()), nil
+}
+
+// Pong is a worker's sign of life.
+type Pong struct {
+	Worker  string        `json:"worker"`
+	PID     int64         `json:"pid"`
+	RTT     time.Duration `json:"rtt_ns"`
+	Calls   []uint64      `json:"calls"`
+	Verdict string        `json:"verdict"`
+}
+
+// Ping asks one worker for a sign of life.
+func (c *Client) Ping(ctx context.Context, worker string) (Pong, error) {
+	out, err := c.admin.Ping(ctx, &pb.PingRequest{Worker: worker})
+	if err != nil {
+		return Pong{}, errorOf(err)
+	}
+	return Pong{out.GetWorker(), out.GetPid(), out.GetRtt().AsDuration(), out.GetCalls(), out.GetVerdict()}, nil
+}
+
+// Stop drains the agent and ends it; it returns when the order was taken.
+func (c *Client) Stop(ctx context.Context, why string) error {
+	_, err := c.admin.Stop(ctx, &pb.StopRequest{Reason: why})
+	return errorOf(err)
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/agent/client"
+)
+
+// The exit codes; where they can they follow sysexits.h(3).
+const (
+	exitOK          = 0
+	exitFailed      = 1   // the tool raised, or a check failed
+	exitUsage       = 64  // the command line is wrong
+	exitArguments   = 65  // the tool's arguments are wrong
+	exitUnavailable = 69  // no agent, pool failed, worker died
+	exitInternal    = 70  // a fault of pitboss
+	exitTemporary   = 75  // queue full, draining, timed out, or another agent holds the lock
+	exitPermission  = 77  // not allowed
+	exitConfig      = 78  // the configuration is wrong
+	exitInterrupted = 130 // SIGINT
+)
+
+// reasonExit gives each reason of a failed call its exit code.
+var reasonExit = map[string]int{
+	string(agent.BadArguments):    exitArguments,
+	string(agent.UnknownTool):     exitUsage,
+	string(agent.UnknownPool):     exitUsage,
+	string(agent.UnknownWorker):   exitUsage,
+	string(agent.ToolRaised):      exitFailed,
+	string(agent.QueueFull):       exitTemporary,
+	string(agent.PayloadTooLarge): exitArguments,
+	string(agent.QueueTimeout):    exitTemporary,
+	string(agent.CallTimeout):     exitTemporary,
+	string(agent.CallCancelled):   exitInterrupted,
+	string(agent.WorkerDied):      exitUnavailable,
+	string(agent.PoolFailed):      exitUnavailable,
+	string(agent.Draining):        exitTemporary,
+	string(agent.Internal):        exitInternal,
+}
+
+// codeError is an error with its exit code; next says what to do.
+type codeError struct {
+	code int
+	err  error
+	next string
+}
+
+func (e *codeError) Error() string { return e.err.Error() }
+func (e *codeError) Unwrap() error { return e.err }
+
+func fail(code int, next, format string, args ...any) error {
+	return &codeError{code, fmt.Errorf(format, args...), next}
+}
+
+// report prints an error for a human and returns the exit code.
+func report(w io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var coded *codeError
+	var remote *client.Error
+	var local *agent.Error
+	switch {
+	case errors.As(err, &coded):
+		if coded.err != nil {
+			fmt.Fprintf(w, "pitboss: %v\n", coded.err)
+		}
+		if coded.next != "" {
+			fmt.Fprintf(w, "  %s\n", coded.next)
+		}
+		return coded.code
+	case errors.As(err, &local):
+		return reportReason(w, string(local.Reason), local.Message, local.Traceback)
+	case errors.As(err, &remote):
+		return reportReason(w, string(remote.Reason), remote.Message, remote.Traceback)
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	}
+	fmt.Fprintf(w, "pitboss: %v\n", err)
+	return exitInternal
+}
+
+func reportReason(w io.Writer, reason, message, traceback string) int {
+	if traceback != "" {
+		fmt.Fprintln(w, traceback)
+	}
+	fmt.Fprintf(w, "pitboss: %s: %s\n", reason, message)
+	if next := nextStep[reason]; next != "" {
+		fmt.Fprintf(w, "  %s\n", next)
+	}
+	if code, ok := reasonExit[reason]; ok {
+		return code
+	}
+	return exitInternal
+}
+
+// nextStep is what a user can do about a reason.
+var nextStep = map[string]string{
+	string(agent.BadArguments): "`pitboss tools --schema` shows what the tool takes",
+	string(agent.UnknownTool):  "`pitboss tools` lists what there is",
+	string(agent.WorkerDied):   "the pool replaces the worker; `pitboss status` shows how it ended",
+	string(agent.PoolFailed):   "mend the adapter; the pool tries again by itself every 30 s",
+	string(agent.CallTimeout):  "give more time with --timeout, or raise timeouts.call of the pool",
+	string(agent.QueueTimeout): "retry, or raise workers or queue.timeout of the pool",
+	string(agent.QueueFull):    "retry later, or raise queue.max or workers of the pool",
+	string(agent.Draining):     "the agent is ending; retry when it is back",
+}

@@ -1,0 +1,12 @@
+// Command agent is pitboss: the daemon, and the command line that talks to it.
+package main
+
+import "os"
+
+func main() {
+	code := execute(os.Args[1:])
+	if a := supervised.Load(); a != nil {
+		a.Bye(code) // the watchdog passes it on
+	}
+	os.Exit(code)
+}

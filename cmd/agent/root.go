@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+
+	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/agent/client"
+	"github.com/spf13/cobra"
+)
+
+// version is what agent and watchdog compare at their handshake.
+const version = "0.1.0-dev"
+
+// supervised is the agent of this process, if it has been one: main tells its watchdog the exit code.
+var supervised atomic.Pointer[agent.Agent]
+
+// global are the flags of every command.
+type global struct {
+	socket   string
+	json     bool
+	instance string
+	stdout   io.Writer
+	stderr   io.Writer
+}
+
+// execute runs one command line and returns its exit code.
+func execute(args []string) int {
+	g := &global{stdout: os.Stdout, stderr: os.Stderr}
+	root := newRoot(g)
+	root.SetArgs(args)
+	return report(g.stderr, root.ExecuteContext(context.Background()))
+}
+
+func newRoot(g *global) *cobra.Command {
+	root := &cobra.Command{Use: "pitboss", Short: "pools of warm Python workers that never leave an orphan",
+		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fail(exitUsage, "`pitboss --help` lists the commands", "unknown command %q", args[0])
+			}
+			return cmd.Help()
+		}}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fail(exitUsage, "`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
+	})
+	flags := root.PersistentFlags()
+	flags.StringVar(&g.socket, "socket", "", "the agent's socket (default $PITBOSS_SOCKET, then the instance's)")
+	flags.BoolVar(&g.json, "json", false, "print JSON for programs")
+	flags.StringVar(&g.instance, "instance", "agent", "name of the agent on this host")
+	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g),
+		newPingCommand(g), newStopCommand(g), newConfigCommand(g), newVersionCommand(g))
+	for _, c := range root.Commands() {
+		wrapUsage(c)
+	}
+	return root
+}
+
+// wrapUsage gives cobra's own complaints about arguments the exit code of a usage error.
+func wrapUsage(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return fail(exitUsage, "usage: "+cmd.UseLine(), "%v", err)
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		wrapUsage(sub)
+	}
+}
+
+// connect dials the agent that the flags name.
+func (g *global) connect(ctx context.Context) (*client.Client, error) {
+	path := g.socketPath()
+	c, err := client.Dial(ctx, path)
+	if err != nil {
+		return nil, noAgent(path, err)
+	}
+	return c, nil
+}
+
+func (g *global) socketPath() string {
+	switch {
+	case g.socket != "":
+		return g.socket
+	case os.Getenv("PITBOSS_SOCKET") != "" && g.instance == "agent":
+		return os.Getenv("PITBOSS_SOCKET")
+	}
+	return defaultSocket(g.instance)
+}
+
+func noAgent(path string, err error) error {
+	next := "start one with `pitboss agent` or `pitboss run ADAPTER`, or name its socket with --socket"
+	switch {
+	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied"):
+		return fail(exitPermission, "the socket belongs to another user; ask its owner for access", "cannot reach the agent at %q: %w", path, err)
+	case errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file"):
+		return fail(exitUnavailable, next, "no agent at %q", path)
+	}
+	return fail(exitUnavailable, next, "cannot reach the agent at %q: %w", path, err)
+}

@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/agent/client"
+	"github.com/spf13/cobra"
+)
+
+// runFlags are what `run` can be told without a configuration.
+type runFlags struct {
+	python, start, watchdog, runtimeDir, pool string
+	workers                                   int
+	preload                                   []string
+	timeout, kill, drain                      time.Duration
+}
+
+func newRunCommand(g *global) *cobra.Command {
+	f := &runFlags{}
+	c := &cobra.Command{Use: "run ADAPTER [TOOL [ARGS]] | run ADAPTER -- CMD...",
+		Short: "a private agent around one adapter: for one call, for one program, or until stopped",
+		Example: `  pitboss run tools.py add a=1 b=2      one call, then everything is gone
+  pitboss run tools.py                  stays up and prints its socket
+  pitboss run tools.py -- ./server      the server gets $PITBOSS_SOCKET; both end together`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPrivate(g, f, args, cmd.ArgsLenAtDash())
+		}}
+	pool := agent.DefaultPool()
+	c.Flags().StringVar(&f.python, "python", "", "interpreter (default: $PITBOSS_PYTHON, $VIRTUAL_ENV, ./.venv, python3)")
+	c.Flags().IntVar(&f.workers, "workers", 0, "how many workers (default: 1 for one call, else 2)")
+	c.Flags().StringVar(&f.start, "start", pool.Start, "fork or exec")
+	c.Flags().StringSliceVar(&f.preload, "preload", nil, "modules that the launcher imports before it forks")
+	c.Flags().DurationVar(&f.timeout, "timeout", pool.Timeouts.Call, "budget of a call")
+	c.Flags().DurationVar(&f.kill, "kill-grace", pool.Timeouts.Kill, "time between TERM and KILL")
+	c.Flags().DurationVar(&f.drain, "drain", pool.Timeouts.Drain, "how long running calls may go on at a stop")
+	c.Flags().StringVar(&f.watchdog, "watchdog", "auto", "auto, or off: tier group, without the guardian")
+	c.Flags().StringVar(&f.runtimeDir, "runtime-dir", "", "private directory of this run")
+	return c
+}
+
+// config is the configuration that the flags stand for.
+func (f *runFlags) config(adapter string, oneCall bool) (agent.Config, error) {
+	workdir, err := os.Getwd()
+	if err != nil {
+		return agent.Config{}, fail(exitInternal, "", "cannot find the working directory: %w", err)
+	}
+	cfg := agent.Default()
+	cfg.Watchdog.Mode = f.watchdog
+	p := agent.DefaultPool()
+	p.Name, p.Adapter, p.Workdir, p.Python, p.Start, p.Preload = "default", absoluteAdapter(adapter, workdir), workdir, f.python, f.start, f.preload
+	p.Timeouts.Call, p.Timeouts.Kill, p.Timeouts.Drain = f.timeout, f.kill, f.drain
+	switch {
+	case f.workers != 0:
+		p.Workers = f.workers
+	case oneCall:
+		p.Workers = 1
+	}
+	if f.watchdog == "off" {
+		p.Guard = "group"
+	}
+	cfg.Pools = []agent.PoolConfig{p}
+	if err := cfg.Validate(); err != nil {
+		return cfg, fail(exitConfig, "", "cannot run %q: %s", adapter, strings.ReplaceAll(strings.ReplaceAll(err.Error(), "pools[0].", ""), "\n", "\n  "))
+	}
+	return cfg, nil
+}
+
+func absoluteAdapter(adapter, workdir string) string {
+	file, class := adapter, ""
+	if i := strings.LastIndexByte(adapter, ':'); i > 0 && !strings.Contains(adapter[i:], "/") {
+		file, class = adapter[:i], adapter[i:]
+	}
+	if strings.HasSuffix(file, ".py") && !filepath.IsAbs(file) {
+		return filepath.Join(workdir, file) + class
+	}
+	return adapter
+}
+
+func runPrivate(g *global, f *runFlags, args []string, dash int) error {
+	var command []string
+	if dash >= 0 {
+		args, command = args[:dash], args[dash:]
+	}
+	switch {
+	case len(args) == 0:
+		return fail(exitUsage, "usage: pitboss run ADAPTER [TOOL [ARGS]]", "which adapter? Name a file such as tools.py, or a module")
+	case dash >= 0 && (len(command) == 0 || len(args) > 1):
+		return fail(exitUsage, "usage: pitboss run ADAPTER -- CMD...", "after -- goes a program, before it only the adapter")
+	}
+	cfg, err := f.config(args[0], len(args) > 1)
+	if err != nil {
+		return err
+	}
+	fd, underGuard, err := agent.InheritedGuard()
+	if err != nil {
+		return fail(exitUsage, "", "%w", err)
+	}
+	if !underGuard && f.runtimeDir == "" {
+		if f.runtimeDir, err = privateDir(); err != nil {
+			return err
+		}
+	}
+	p := place{runtimeDir: f.runtimeDir, socket: filepath.Join(f.runtimeDir, "agent.sock"), private: true}
+	if !underGuard && cfg.Watchdog.Mode != "off" {
+		again := append([]string{"run", "--runtime-dir", f.runtimeDir}, os.Args[2:]...)
+		if os.Args[1] != "run" { // global flags stood before the command
+			again = append([]string{}, os.Args[1:]...)
+			again = insertAfter(again, "run", "--runtime-dir", f.runtimeDir)
+		}
+		return underWatchdog(cfg, p, again)
+	}
+	if g.socket != "" {
+		p.socket = g.socket
+	}
+	if !underGuard {
+		defer os.RemoveAll(p.runtimeDir)
+	}
+	r := &privateRun{global: g, place: p, oneCall: len(args) > 1}
+	return r.run(cfg, fd, args, command)
+}
+
+func insertAfter(args []string, word string, more ...string) []string {
+	for i, a := range args {
+		if a == word {
+			return append(args[:i+1:i+1], append(more, args[i+1:]...)...)
+		}
+	}
+	return args
+}
+
+func privateDir() (string, error) {
+	id := make([]byte, 6)
+	if _, err := rand.Read(id); err != nil {
+		return "", fail(exitInternal, "", "cannot name a private directory: %w", err)
+	}
+	dir := filepath.Join(runtimeBase(), "run-"+hex.EncodeToString(id))
+	return dir, makeDir(dir)
+}
+
+// privateRun is one private agent of `run`.
+type privateRun struct {
+	*global
+	place   place
+	oneCall bool
+	log     *slog.Logger
+	agent   *agent.Agent
+}
+
+func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error {
+	level := "warn"
+	if !r.oneCall && len(command) == 0 {
+		level = "info"
+	}
+	r.log = newLog(agent.LogConfig{Level: level, Format: "text"})
+	a, err := newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, Version: version, GuardFD: fd,
+		Log: r.log, Output: func(_, process, _ string, _ uint64, line string) { fmt.Fprintf(r.stderr, "[%s] %s\n", process, line) }})
+	if err != nil {
+		return err
+	}
+	r.agent = a
+	ctx, interrupt := context.WithCancel(rootContext())
+	defer interrupt()
+	var wg sync.WaitGroup
+	var runErr error
+	done, ended := make(chan struct{}), make(chan struct{})
+	wg.Go(func() { handleSignals(a, r.log, done) })
+	wg.Go(func() { runErr = a.Run(rootContext()); close(ended); interrupt() })
+	err = r.serve(ctx, args, command, ended)
+	a.Stop("the run is over")
+	<-ended
+	close(done)
+	wg.Wait()
+	if err == nil && runErr != nil {
+		return fail(exitUnavailable, "", "%w", runErr)
+	}
+	return err
+}
+
+// serve is what the private agent is for: a call, a program, or to be there.
+func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-chan struct{}) error {
+	if err := r.agent.WaitReady(ctx); err != nil {
+		if ctx.Err() != nil {
+			return &codeError{code: exitInterrupted}
+		}
+		return err
+	}
+	switch {
+	case len(command) > 0:
+		return r.sidecar(command, ended)
+	case r.oneCall:
+		c, err := client.Dial(ctx, r.place.socket)
+		if err != nil {
+			return fail(exitInternal, "", "%w", err)
+		}
+		defer c.Close()
+		return callTool(ctx, r.global, c, callFlags{}, args[1], args[2:])
+	}
+	fmt.Fprintf(r.stdout, "socket: %s\n", r.place.socket)
+	<-ended
+	return nil
+}
+
+// sidecar runs the command beside the pools: whichever ends first takes the other with it.
+func (r *privateRun) sidecar(command []string, ended <-chan struct{}) error {
+	env := append(os.Environ(), "PITBOSS_SOCKET="+r.place.socket)
+	c, err := r.agent.StartCommand(command, env)
+	if err != nil {
+		return fail(exitUsage, "name a program after --", "cannot start %q: %w", command[0], err)
+	}
+	code := make(chan int, 1)
+	go func() { code <- c.Wait() }() // joined below in every case
+	stopping := r.agent.Draining()
+	select {
+	case n := <-code:
+		return exitWith(n)
+	case <-stopping:
+	case <-ended:
+	}
+	c.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(r.agent.KillGrace())
+	defer timer.Stop()
+	select {
+	case n := <-code:
+		return exitWith(n)
+	case <-timer.C:
+		c.Signal(syscall.SIGKILL)
+		return exitWith(<-code)
+	}
+}
+
+func exitWith(code int) error {
+	if code == 0 {
+		return nil
+	}
+	return &codeError{code: code}
+}
+
+func rootContext() context.Context { return context.Background() }

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pitboss-run/pitboss/agent"
+	"golang.org/x/term"
+)
+
+// stopMargin is what a stop needs beyond drain and kill grace: last proofs and the end of the launchers.
+const stopMargin = 12 * time.Second
+
+// place is where one agent lives.
+type place struct {
+	runtimeDir string
+	socket     string
+	private    bool // the directory is this run's alone, and goes with it
+}
+
+// runtimeBase is the directory below which agents of this user have theirs.
+func runtimeBase() string {
+	switch {
+	case os.Getenv("XDG_RUNTIME_DIR") != "":
+		return filepath.Join(os.Getenv("XDG_RUNTIME_DIR"), "pitboss")
+	case os.Geteuid() == 0:
+		return "/run/pitboss"
+	}
+	return filepath.Join(os.TempDir(), "pitboss-"+strconv.Itoa(os.Geteuid()))
+}
+
+func defaultSocket(instance string) string { return filepath.Join(runtimeBase(), instance+".sock") }
+
+// makeDir creates a directory of ours alone, and refuses one that somebody else could have prepared.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fail(exitPermission, "name another place with --runtime-dir", "cannot create %q: %w", dir, err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fail(exitPermission, "name another place with --runtime-dir", "cannot use %q: %w", dir, err)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return fail(exitPermission, "remove it or name another place with --runtime-dir", "cannot use %q: it must be a directory of ours that nobody else can write", dir)
+	}
+	return nil
+}
+
+// watchdogPath finds the watchdog: $PITBOSS_WATCHDOG, then beside our own binary.
+func watchdogPath(self string) (string, error) {
+	choices := []string{os.Getenv("PITBOSS_WATCHDOG")}
+	if choices[0] == "" {
+		dir := filepath.Dir(self)
+		choices = []string{filepath.Join(dir, "pitboss-watchdog"), filepath.Join(dir, "watchdog")}
+	}
+	for _, c := range choices {
+		if info, err := os.Stat(c); err == nil && !info.IsDir() && info.Mode()&0o111 != 0 {
+			return c, nil
+		}
+	}
+	return "", fail(exitConfig, "install it there, set $PITBOSS_WATCHDOG, or run without one (watchdog.mode: off, or run --watchdog=off)",
+		"cannot find the watchdog; looked for %s", strings.Join(choices, " and "))
+}
+
+// underWatchdog replaces this process by the watchdog, which starts us again as its child. It returns only if it fails.
+func underWatchdog(cfg agent.Config, p place, args []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fail(exitInternal, "", "cannot find our own binary: %w", err)
+	}
+	watchdog, err := watchdogPath(self)
+	if err != nil {
+		return err
+	}
+	if err := makeDir(p.runtimeDir); err != nil {
+		return err
+	}
+	stop := stopMargin
+	for _, pool := range cfg.Pools {
+		stop = max(stop, pool.Timeouts.Drain+pool.Timeouts.Kill+stopMargin)
+	}
+	argv := []string{"pitboss-watchdog", "--lock", filepath.Join(p.runtimeDir, "agent.lock"), "--runtime-dir", p.runtimeDir,
+		"--agent-timeout", cfg.Watchdog.AgentTimeout.String(), "--stop-timeout", stop.String()}
+	if p.private {
+		argv = append(argv, "--remove-dir")
+	}
+	argv = append(append(argv, "--", self), args...)
+	err = syscall.Exec(watchdog, argv, os.Environ())
+	return fail(exitInternal, "", "cannot start the watchdog %q: %w", watchdog, err)
+}
+
+// newAgent builds the agent of this process and makes main tell its watchdog how it ends.
+func newAgent(o agent.Options) (*agent.Agent, error) {
+	debug.SetTraceback("all") // an ABRT of the watchdog shows every goroutine
+	signal.Ignore(syscall.SIGPIPE)
+	if err := makeDir(o.RuntimeDir); err != nil {
+		return nil, err
+	}
+	a, err := agent.New(o)
+	if err != nil {
+		return nil, fail(exitConfig, "", "%w", err)
+	}
+	supervised.Store(a)
+	return a, nil
+}
+
+// handleSignals turns signals into orders until done is closed: INT and TERM drain, a second one hurries, QUIT prints all
+// goroutines and goes on.
+func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	stopping := false
+	for {
+		select {
+		case <-done:
+			return
+		case s := <-signals:
+			switch {
+			case s == syscall.SIGQUIT:
+				stacks := make([]byte, 4<<20)
+				os.Stderr.Write(stacks[:runtime.Stack(stacks, true)])
+			case s == syscall.SIGHUP:
+				log.Warn("reload is not available in this version; restart the agent for a new configuration")
+			case stopping:
+				a.Hurry()
+			default:
+				stopping = true
+				if n := a.Running(); n > 0 {
+					fmt.Fprintf(os.Stderr, "pitboss: %d calls running, again to kill now\n", n)
+				}
+				a.Stop(s.String())
+			}
+		}
+	}
+}
+
+// newLog is the agent's own log, on stderr.
+func newLog(cfg agent.LogConfig) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(cfg.Level)) // validated with the configuration
+	options := &slog.HandlerOptions{Level: level}
+	if cfg.Format == "json" || (cfg.Format == "auto" && !term.IsTerminal(int(os.Stderr.Fd()))) {
+		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// configFile is --config, or the system's file if there is one.
+func configFile(flag string) (string, error) {
+	if flag != "" {
+		return flag, nil
+	}
+	const system = "/etc/pitboss/pitboss.yaml"
+	if _, err := os.Stat(system); errors.Is(err, fs.ErrNotExist) {
+		return "", fail(exitConfig, "name one with --config, or try `pitboss run ADAPTER`, which needs none", "no configuration: there is no %s", system)
+	}
+	return system, nil
+}
