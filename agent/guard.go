@@ -65,7 +65,7 @@ type guard struct {
 	mu      sync.Mutex
 	seq     uint64
 	waiting map[uint64]chan error
-	state   string // armed, silent, gone
+	state   string // armed, silent, gone, closed
 	done    chan struct{}
 }
 
@@ -282,7 +282,10 @@ func (g *guard) receive(buf []byte) (ipc.GuardMessage, error) {
 		n, _, inner = ipc.RecvPacket(int(fd), buf, 0)
 		return !errors.Is(inner, ipc.ErrWouldBlock)
 	})
-	if err = errors.Join(err, inner); err != nil {
+	if err == nil {
+		err = inner
+	}
+	if err != nil {
 		return ipc.GuardMessage{}, err
 	}
 	return ipc.DecodeGuard(buf[:n])
@@ -291,13 +294,16 @@ func (g *guard) receive(buf []byte) (ipc.GuardMessage, error) {
 // lost fails everybody who waits and reports the loss once, unless we closed the link ourselves.
 func (g *guard) lost(err error) {
 	g.mu.Lock()
-	g.state = "gone"
+	closed := g.state == "closed"
+	if !closed {
+		g.state = "gone"
+	}
 	for seq, ch := range g.waiting {
 		ch <- errWatchdogGone
 		delete(g.waiting, seq)
 	}
 	g.mu.Unlock()
-	if !errors.Is(err, os.ErrClosed) {
+	if !closed {
 		g.log.Error("watchdog lost", "cause", err)
 		g.onLoss()
 	}
@@ -306,6 +312,7 @@ func (g *guard) lost(err error) {
 // close ends the link; nothing is promised from here on.
 func (g *guard) close() {
 	if g != nil {
+		g.setState("closed")
 		_ = g.file.Close()
 		<-g.done
 	}

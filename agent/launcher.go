@@ -193,6 +193,11 @@ func (l *launcher) read(spec launcherSpec, buffers *orderBuffers) {
 	for {
 		report, err := receiveOrder[launcherReport](l.link, buffers)
 		if err != nil {
+			select {
+			case <-l.dead: // our own close
+				return
+			default:
+			}
 			if !linkEnded(err) {
 				l.log.Error("launcher spoke nonsense; killing it", "pool", l.pool, "pid", l.process.pid, "cause", err)
 				_ = l.process.signal(syscall.SIGKILL)

@@ -72,13 +72,13 @@ func encodeFloat(b *bytes.Buffer, f float64) error {
 }
 
 func (v *Value) encodeList(b *bytes.Buffer, in reflect.Value) error {
+	if raw, ok := in.Interface().(json.RawMessage); ok {
+		b.Write(raw)
+		return nil
+	}
 	if in.Type().Elem().Kind() == reflect.Uint8 && in.Kind() == reflect.Slice {
 		fmt.Fprintf(b, `{"$part":%d}`, len(v.Parts))
 		v.Parts = append(v.Parts, in.Bytes())
-		return nil
-	}
-	if raw, ok := in.Interface().(json.RawMessage); ok {
-		b.Write(raw)
 		return nil
 	}
 	b.WriteByte('[')

@@ -14,7 +14,7 @@ import (
 )
 
 // version is what agent and watchdog compare at their handshake.
-const version = "0.1.0-dev"
+const version = "0.1.0"
 
 // supervised is the agent of this process, if it has been one: main tells its watchdog the exit code.
 var supervised atomic.Pointer[agent.Agent]

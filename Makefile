@@ -1,0 +1,60 @@
+# The commands of this repository. `make demo` and `make test` need only Go, Python 3.9 or later with venv, and make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+TOOLS := $(CURDIR)/.build/bin
+VENV := .venv/.ready
+FUZZTIME ?= 20s
+ROUNDS ?= 25
+
+BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
+PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: help build demo test check chaos fuzz gen clean
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+build: ## build bin/pitboss and bin/pitboss-watchdog
+	CGO_ENABLED=0 go build -trimpath -o bin/pitboss ./cmd/agent
+	CGO_ENABLED=0 go build -trimpath -o bin/pitboss-watchdog ./cmd/watchdog
+
+$(VENV): python/requirements-dev.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet -r python/requirements-dev.txt
+	touch $(VENV)
+
+$(TOOLS)/%:
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) go install $($(shell echo $* | tr 'a-z-' 'A-Z_'))
+
+demo: build ## run an example for real, SIGKILL its agent, count survivors by the OS
+	examples/demo.sh
+
+test: build $(VENV) ## Go tests with -race, Python tests, golden frames both ways
+	PITBOSS_PYTHON="$(CURDIR)/.venv/bin/python" go test -race -count=1 -timeout 20m ./...
+	cd python && ../.venv/bin/python -m pytest -q
+
+check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/staticcheck ## format, vet, static analysis, ruff, mypy, proto lint, generated code, imports
+	test -z "$$(gofmt -l agent cmd heartbeat ipc python watchdog | tee /dev/stderr)"
+	go vet ./...
+	$(TOOLS)/staticcheck ./...
+	cd python && ../.venv/bin/ruff check src tests && ../.venv/bin/mypy
+	cd proto && $(TOOLS)/buf lint
+	rm -rf .build/gen && mkdir -p .build/gen && cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate -o ../.build/gen
+	diff -r --exclude='*.proto' .build/gen/pitboss proto/pitboss
+	go test -count=1 -run Import ./heartbeat ./ipc .
+
+chaos: build ## the kill matrix; ROUNDS per cell
+	go test -count=1 -timeout 60m -v -run TestKillMatrix ./agent/chaos -chaos.rounds=$(ROUNDS)
+
+fuzz: ## every fuzz target for FUZZTIME
+	for dir in ipc heartbeat; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
+	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; done; done
+
+gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/
+	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
+
+clean: ## remove what was built
+	rm -rf bin .build .venv
