@@ -64,7 +64,9 @@ def find(module: ModuleType, class_name: str) -> Tuple[Any, Dict[str, Tool]]:
     if not tools and len(classes) == 1:
         return _instance(classes[0])
     if not tools:
-        hint = f"name one of its adapter classes, such as {module.__name__}:{classes[0].__name__}" if classes else "mark a function with @pitboss.tool"
+        hint = "mark a function with @pitboss.tool"
+        if classes:
+            hint = f"name one of its adapter classes, such as {module.__name__}:{classes[0].__name__}"
         raise AdapterError("ADAPTER_INVALID", f"{module.__name__} has no tools; {hint}")
     return None, tools
 

@@ -42,7 +42,6 @@ class Spawn(NamedTuple):
     """One order to spawn, as the keeper needs it."""
 
     worker: str
-    index: int
     grace: float  # seconds between TERM and KILL when the agent is gone
     env: Dict[str, str]
     nofile: int
@@ -234,7 +233,8 @@ def enter_worker(keeper: int) -> NoReturn:
     sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False))
     sys.stdout = _text_stream(1)
     sys.stderr = _text_stream(2)
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    setattr(sys, "__stdout__", sys.stdout)  # noqa: B010 (typed as final; ours are the originals from here on)
+    setattr(sys, "__stderr__", sys.stderr)  # noqa: B010
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -272,7 +272,6 @@ def spawn_of(fields: Dict[str, Any], fds: List[int], execute: bool, library: str
     env: Optional[Dict[str, str]] = fields.get("env")
     return Spawn(
         worker=str(fields["worker"]),
-        index=int(fields.get("index", 0)),
         grace=int(fields.get("grace_us", 0)) / 1e6,
         env=dict(env or {}),
         nofile=int(fields.get("nofile", 0)),

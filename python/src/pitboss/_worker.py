@@ -373,12 +373,12 @@ class _Worker:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _exit_with_stack(code: int) -> NoReturn:
+def _exit_with_stack(status: int) -> NoReturn:
     """``os._exit`` of user code: leaves the stack of whoever called it, so that a post-mortem can name the line."""
     try:
         faulthandler.dump_traceback(file=CRASH_FD, all_threads=True)
     finally:
-        _exit(code)
+        _exit(status)
 
 
 def _complain(what: str, error: BaseException) -> None:

@@ -1,0 +1,85 @@
+"""The decorator leaves functions alone; signatures are checked and described."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Literal, Optional, Union
+
+import pytest
+
+import pitboss
+from pitboss._tools import BadArguments, Tool
+
+
+@pitboss.tool
+def sample(
+    text: str,
+    count: int = 1,
+    ratio: float = 0.5,
+    raw: Optional[bytes] = None,
+    mode: Literal["a", "b"] = "a",
+    items: List[int] = [],  # noqa: B006
+    table: Union[Dict[str, int], None] = None,
+    free: Any = None,
+) -> str:
+    """Say it.
+
+    More.
+    """
+    return text * count
+
+
+def test_a_tool_stays_a_function() -> None:
+    assert sample("x", count=2) == "xx"
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"text": "x"},
+        {"text": "x", "ratio": 1, "raw": b"", "mode": "b", "items": [1], "table": {"a": 1}, "free": {1}},
+        {"text": "x", "raw": None, "table": None},
+    ],
+)
+def test_what_fits(good: Dict[str, Any]) -> None:
+    Tool(sample).check(good)
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        ({}, "'text' (str)"),
+        ({"text": 1}, "'text' must be str, not int"),
+        ({"text": "x", "count": True}, "'count' must be int, not bool"),
+        ({"text": "x", "count": 1.0}, "'count' must be int, not float"),
+        ({"text": "x", "raw": "s"}, "'raw' must be"),
+        ({"text": "x", "mode": "c"}, "'mode' must be"),
+        ({"text": "x", "items": ["1"]}, "'items' must be"),
+        ({"text": "x", "table": {"a": "b"}}, "'table' must be"),
+        ({"text": "x", "nope": 1}, "no parameter 'nope'"),
+    ],
+)
+def test_what_does_not_fit_is_named(bad: Dict[str, Any], named: str) -> None:
+    with pytest.raises(BadArguments) as caught:
+        Tool(sample).check(bad)
+    assert named in str(caught.value)
+
+
+def test_the_row_of_a_tool() -> None:
+    row = Tool(sample).row()
+    assert row["name"] == "sample" and row["doc"].startswith("Say it.") and row["stream"] is False
+    assert row["params"][0] == {"name": "text", "required": True, "type": "str"}
+    assert row["params"][1] == {"name": "count", "required": False, "type": "int", "default": 1}
+    assert row["schema"]["required"] == ["text"]
+    assert row["schema"]["properties"]["items"] == {"type": "array", "items": {"type": "integer"}}
+
+
+def test_refused_functions() -> None:
+    with pytest.raises(pitboss.ToolDefinitionError, match="async"):
+
+        @pitboss.tool
+        async def later() -> None: ...
+
+    with pytest.raises(pitboss.ToolDefinitionError, match=r"\*args"):
+
+        @pitboss.tool
+        def many(*args: int) -> None: ...
