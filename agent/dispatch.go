@@ -150,8 +150,12 @@ func (p *pool) deliver(w *worker, f *ipc.Frame) error {
 		p.mu.Unlock()
 		return &ipc.ProtocolError{Code: "call", Detail: f.Type.String() + " for call " + strconv.FormatUint(f.Call, 10) + ", which is not running here"}
 	}
+	if w.shown.condemned {
+		p.mu.Unlock()
+		return nil
+	}
 	if f.Type != ipc.Chunk && w.shown.state != stateStopping {
-		// A condemned call stays current: its end is the worker's death, and the slot is never handed on.
+		// A call in a stopping worker stays current: the slot is never handed on.
 		w.shown.current = nil
 		p.transition(w, eventCallEnded)
 		if w.shown.state == stateReady {

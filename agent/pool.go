@@ -185,11 +185,12 @@ func (p *pool) welcome(w *worker) {
 }
 
 // markEnding takes a worker out of dispatch for good: draining while its call may end, stopping when it may not.
-func (p *pool) markEnding(w *worker, stopping bool) {
+func (p *pool) markEnding(w *worker, stage endStage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.withdraw(w)
-	if stopping {
+	w.shown.condemned = stage >= endKill
+	if stage > endDrain {
 		p.transition(w, eventKill)
 	} else {
 		p.transition(w, eventDrain)

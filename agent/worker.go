@@ -74,6 +74,7 @@ type workerShown struct {
 	pid, keeper int
 	readyAt     time.Time
 	exited      bool        // the process is dead
+	condemned   bool        // a KILL is decided: what it still says (a stack dump wakes a sleep) is no answer
 	stop        stopRequest // how far the pool has told it to end
 }
 

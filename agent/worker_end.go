@@ -61,7 +61,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 		w.life.killer = o.why
 	}
 	w.life.stage = o.stage
-	w.pool.markEnding(w, o.stage > endDrain)
+	w.pool.markEnding(w, o.stage)
 	switch o.stage {
 	case endDrain:
 		_ = w.link.sendControl(&ipc.Frame{Type: ipc.Drain})
