@@ -50,7 +50,8 @@ func newOutput(sink outputSink, call func() uint64, buffers *sync.Pool) (o *outp
 	o = &output{sink: sink, call: call, buffers: buffers, ended: make(chan struct{})}
 	for i := range o.pipes {
 		var fds [2]int
-		if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err == nil {
+		err := unix.Pipe2(fds[:], unix.O_CLOEXEC)
+		if err == nil {
 			err = unix.SetNonblock(fds[0], true)
 		}
 		if err != nil {

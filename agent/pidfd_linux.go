@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"syscall"
@@ -86,15 +85,3 @@ func (p *pidfd) control(f func(fd int) error) error {
 }
 
 func (p *pidfd) close() { _ = p.file.Close() }
-
-// waitContext is wait with a way out.
-func (p *pidfd) waitContext(ctx context.Context) error {
-	ended := make(chan error, 1)
-	go func() { ended <- p.wait() }() // joined below, or ended by close of the handle by its owner
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}

@@ -38,7 +38,6 @@ type slot struct {
 	failures int       // starts in a row that failed
 	notYet   time.Time // no start before
 	failure  *Error    // why the last start failed
-	seen     bool      // this failure has been counted
 }
 
 func (s *slot) failed() bool { return s.failures >= startTries }

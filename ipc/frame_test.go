@@ -237,7 +237,9 @@ func TestLargeFrameIsWrittenWithoutCopy(t *testing.T) {
 }
 
 func TestCheckFrame(t *testing.T) {
-	f := func(n, parts int) *Frame { return &Frame{Type: Result, JSON: make([]byte, n), Parts: make([][]byte, parts)} }
+	f := func(n, parts int) *Frame {
+		return &Frame{Type: Result, JSON: make([]byte, n), Parts: make([][]byte, parts)}
+	}
 	for _, c := range []struct {
 		name  string
 		frame *Frame

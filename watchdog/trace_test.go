@@ -60,6 +60,7 @@ func playParent(arg string) int {
 // playSpinner uses all of a processor at the lowest priority.
 func playSpinner() int {
 	say("spinning")
-	for {
+	for n := 0; n >= 0; n = (n + 1) & 0xffff {
 	}
+	return 0
 }

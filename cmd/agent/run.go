@@ -20,10 +20,10 @@ import (
 
 // runFlags are what `run` can be told without a configuration.
 type runFlags struct {
-	python, start, watchdog, runtimeDir, pool string
-	workers                                   int
-	preload                                   []string
-	timeout, kill, drain                      time.Duration
+	python, start, watchdog, runtimeDir string
+	workers                             int
+	preload                             []string
+	timeout, kill, drain                time.Duration
 }
 
 func newRunCommand(g *global) *cobra.Command {
