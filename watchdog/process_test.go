@@ -167,7 +167,8 @@ func startCommand(t *testing.T, command []string, o options) *tree {
 		args = append([]string{"/bin/sh", "-c", o.shell, "sh"}, args...)
 	}
 	tr.cmd = exec.Command(args[0], args[1:]...)
-	tr.cmd.Env = append(append(os.Environ(), testEnv+"="+tr.token), o.env...)
+	// The race detector holds every exiting process for a second, which would eat the graces under test.
+	tr.cmd.Env = append(append(os.Environ(), testEnv+"="+tr.token, "GORACE=atexit_sleep_ms=0"), o.env...)
 	tr.cmd.ExtraFiles, tr.cmd.SysProcAttr = o.files, o.attr
 	if o.stdin != nil {
 		tr.cmd.Stdin = o.stdin
