@@ -32,16 +32,26 @@ func Alive(token string) []int {
 	return pids
 }
 
-// WaitEmpty waits until no process of the run is left, at most limit, and returns who is left and how long it took.
+// WaitEmpty waits until no process of the run is left, at most limit, and returns who is left and how long it took. One
+// empty look proves nothing: a process in the middle of its exec shows no environment, and a walk of /proc is no snapshot.
+// So a second look, one tick later, has to be empty too.
 func WaitEmpty(token string, limit time.Duration) ([]int, time.Duration) {
 	start := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
+	var empty time.Duration
 	for {
 		left := Alive(token)
 		took := time.Since(start)
-		if len(left) == 0 || took > limit {
+		switch {
+		case len(left) == 0 && empty > 0:
+			return nil, empty
+		case took > limit:
 			return left, took
+		case len(left) == 0:
+			empty = took
+		default:
+			empty = 0
 		}
 		<-tick.C
 	}

@@ -154,9 +154,9 @@ class _Worker:
             try:
                 self._answer(frame)
             except _errors.Cancelled as error:
-                self._send_error(frame.call, error, "TOOL_RAISED")
+                self._cancelled(frame.call, error)
         except _errors.Cancelled as error:  # it came while an answer was being put together
-            self._send_error(frame.call, error, "TOOL_RAISED")
+            self._cancelled(frame.call, error)
         finally:
             self.call_id = 0
             self.credit = None
@@ -207,9 +207,17 @@ class _Worker:
             self.interruptible = False
             if os.getpid() != self.pid:
                 _exit(70)
-            self._send_error(call, error, "TOOL_RAISED")
+            if isinstance(error, _errors.Cancelled):
+                self._cancelled(call, error)
+            else:
+                self._send_error(call, error, "TOOL_RAISED")
             return
         self._send(_wire.RESULT, call, text, parts)
+
+    def _cancelled(self, call: int, error: _errors.Cancelled) -> None:
+        """A call that only ended because its worker ends has no answer: what ended the worker is its outcome."""
+        if not self.ending:
+            self._send_error(call, error, "TOOL_RAISED")
 
     def _stream(self, tool: Tool, arguments: Dict[str, Any], call: int) -> Any:
         credit = Credit()
