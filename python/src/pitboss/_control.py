@@ -25,6 +25,7 @@ class Credit:
         self._changed = threading.Condition()
         self._chunks = STREAM_CHUNKS
         self._bytes = STREAM_BYTES
+        self._closed = False
 
     def add(self, chunks: int, size: int) -> None:
         """The agent has consumed this much."""
@@ -33,14 +34,28 @@ class Credit:
             self._bytes += size
             self._changed.notify_all()
 
-    def take(self, size: int) -> None:
-        """Waits until a chunk may be sent, and takes its share. A signal handler's exception interrupts the wait."""
+    def close(self) -> None:
+        """No credit will ever come again."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self, size: int) -> bool:
+        """Waits until a chunk may be sent, and takes its share; False if none can be sent any more.
+
+        A signal handler's exception interrupts the wait.
+        """
         with self._changed:
             while self._chunks <= 0 or self._bytes <= 0:
+                if self._closed:
+                    return False
                 # Python runs signal handlers in the main thread only between waits on some platforms; a bound costs nothing.
                 self._changed.wait(0.5)
+            if self._closed:
+                return False
             self._chunks -= 1
             self._bytes -= size
+            return True
 
 
 class Control:

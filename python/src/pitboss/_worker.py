@@ -222,6 +222,8 @@ class _Worker:
     def _stream(self, tool: Tool, arguments: Dict[str, Any], call: int) -> Any:
         credit = Credit()
         self.credit = credit
+        if self.control.gone:  # it was lost before anybody could close this credit
+            credit.close()
         self.interruptible = True
         generator = tool.function(**arguments)
         index = 0
@@ -232,7 +234,9 @@ class _Worker:
                 except StopIteration as end:
                     return end.value
                 text, parts = _values.encode(item, f"chunk {index}")
-                credit.take(_wire.payload_size(text, parts))
+                if not credit.take(_wire.payload_size(text, parts)):
+                    self.cancelled = True
+                    raise _errors.Cancelled("the agent is gone")
                 self.interruptible = False  # a frame is sent whole
                 self._send(_wire.CHUNK, call, text, parts)
                 index += 1
@@ -318,6 +322,9 @@ class _Worker:
 
     def _end_from_control(self) -> None:
         self.ending = True
+        credit = self.credit
+        if credit is not None:
+            credit.close()
         self._wake()
         if self.main is not None and self.interruptible:
             signal.pthread_kill(self.main, self.cancel_signal)
