@@ -48,7 +48,11 @@ func statusOf(err error) error {
 	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: errorDomain, Metadata: metadataOf(e)}
 	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(info)}
 	if e.Traceback != "" {
-		details = append(details, protoadapt.MessageV1Of(&errdetails.DebugInfo{Detail: cutFront(e.Traceback, maxDetails)}))
+		cut := cutFront
+		if e.PostMortem != nil { // a dump of faulthandler, not a traceback: it begins with what says most
+			cut = cutBack
+		}
+		details = append(details, protoadapt.MessageV1Of(&errdetails.DebugInfo{Detail: cut(e.Traceback, maxDetails)}))
 	}
 	if e.RetryAfter > 0 {
 		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)}))

@@ -71,7 +71,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 		w.life.deadlines.end = now.Add(o.grace + killPatience)
 	case endKill:
 		if o.dump {
-			w.life.stack = w.crash.dump(w.process, w.dumpSignal, w.dead)
+			w.life.stack = userStack(w.crash.dump(w.process, w.dumpSignal, w.dead), w.pool.agent.library)
 		}
 		_ = w.keeperLink.send(plainOrder{Op: "kill"})
 		w.life.deadlines.end = time.Now().Add(killPatience)
@@ -221,7 +221,7 @@ func (w *worker) postMortem() *PostMortem {
 	pm := &PostMortem{Killer: w.life.killer, Stack: w.life.stack, Output: w.out.tail(),
 		Uptime: time.Since(w.born).Round(time.Millisecond).String(), Calls: calls}
 	if pm.Stack == "" {
-		pm.Stack = w.crash.text(0)
+		pm.Stack = userStack(w.crash.text(0), w.pool.agent.library)
 	}
 	if e := w.life.exited; e != nil {
 		pm.Code, pm.MaxRSSKB = e.Code, e.MaxRSSKB

@@ -86,7 +86,7 @@ func newConfigCommand(g *global) *cobra.Command {
 			RunE: func(_ *cobra.Command, args []string) error {
 				cfg, err := loadConfig(args[0])
 				if err == nil {
-					fmt.Fprintf(g.stdout, "%s: ok, %d pools\n", args[0], len(cfg.Pools))
+					fmt.Fprintf(g.stdout, "%s: ok, %s\n", args[0], counted(len(cfg.Pools), "pool"))
 				}
 				return err
 			}},
@@ -96,4 +96,12 @@ func newConfigCommand(g *global) *cobra.Command {
 				return err
 			}})
 	return c
+}
+
+// counted is "1 pool", "2 pools".
+func counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

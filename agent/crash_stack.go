@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// userStack is what a user needs of a faulthandler dump: the thread that crashed, or ran, first, and their own frames. Our
+// own threads and the frames below the call are left out, since they are the same in every dump and a status has room for
+// 2 KiB. library is the directory of our Python half. A dump in an unknown form comes back as it is.
+func userStack(dump, library string) string {
+	head, threads, tail := splitDump(dump)
+	if len(threads) == 0 {
+		return dump
+	}
+	var current, others []string
+	for _, t := range threads {
+		text, mine := t.userFrames(library)
+		switch {
+		case mine:
+		case strings.HasPrefix(t.title, "Current thread"):
+			current = append(current, text)
+		default:
+			others = append(others, text)
+		}
+	}
+	var parts []string
+	for _, part := range append(append([]string{head}, append(current, others...)...), tail) {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "\n\n")
+}
+
+// dumpedThread is one thread of a dump: its title line and its frames, the innermost first.
+type dumpedThread struct {
+	title  string
+	frames []string
+}
+
+// splitDump takes a dump of CPython's faulthandler apart: "Fatal Python error: …", then per thread "Thread 0x… (most recent
+// call first):" or "Current thread …" with indented frames, then perhaps "Extension modules: …" (Python/traceback.c).
+func splitDump(dump string) (head string, threads []dumpedThread, tail string) {
+	var before, after []string
+	for line := range strings.Lines(dump) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case strings.HasSuffix(line, "(most recent call first):"):
+			threads = append(threads, dumpedThread{title: line})
+		case len(threads) == 0:
+			before = append(before, line)
+		case strings.HasPrefix(line, "  "):
+			last := &threads[len(threads)-1]
+			last.frames = append(last.frames, line)
+		default:
+			after = append(after, line)
+		}
+	}
+	return strings.TrimSpace(strings.Join(before, "\n")), threads, strings.TrimSpace(strings.Join(after, "\n"))
+}
+
+// userFrames is the thread without our frames; mine says that it is our control thread.
+func (t dumpedThread) userFrames(library string) (text string, mine bool) {
+	lines := []string{t.title}
+	for _, frame := range t.frames {
+		switch {
+		case strings.Contains(frame, library+"/pitboss/_control.py"):
+			mine = true
+		case strings.Contains(frame, library+"/pitboss/"), strings.HasPrefix(frame, `  File "<string>"`):
+		default:
+			lines = append(lines, frame)
+		}
+	}
+	if len(lines) == 1 {
+		lines = append(lines, "  <no Python frame of yours>")
+	}
+	return strings.Join(lines, "\n"), mine
+}
+
+// cutBack keeps the first limit bytes: a dump begins with the innermost frame.
+func cutBack(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	end := limit - len("…")
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + "…"
+}
