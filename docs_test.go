@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pitboss-run/pitboss/heartbeat"
 )
 
 // step is one command of a document with the output that it is shown with.
@@ -59,6 +61,44 @@ func TestTheDocumentCheckCanFail(t *testing.T) {
 		if same := pattern(strings.Split(c.want, "\n")).MatchString(c.got); same != c.same {
 			t.Errorf("%q against %q: %t", c.got, c.want, same)
 		}
+	}
+}
+
+// TestVerdictsInTheGuarantees holds the documented table of verdicts to the code's.
+func TestVerdictsInTheGuarantees(t *testing.T) {
+	text, err := os.ReadFile("docs/guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if table := heartbeat.MarkdownTable(); !strings.Contains(string(text), table) {
+		t.Errorf("docs/guarantees.md does not hold the table of verdicts as it is now:\n%s", table)
+	}
+}
+
+// TestLinksInTheDocumentsLeadSomewhere follows every relative link.
+func TestLinksInTheDocumentsLeadSomewhere(t *testing.T) {
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, name := range append(documents, "README.md") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, link := range regexp.MustCompile(`\]\(([^)#]+)`).FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(link[1], "://") {
+				continue
+			}
+			found++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(name), link[1])); err != nil {
+				t.Errorf("%s: the link to %q leads nowhere", name, link[1])
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("only %d links were found", found)
 	}
 }
 
