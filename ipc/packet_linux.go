@@ -72,7 +72,7 @@ func SendPacket(fd int, data []byte, fds []int) error {
 // RecvPacket receives one packet into buf and never waits. It returns
 //
 //   - n > 0 and at most maxFDs close-on-exec descriptors, which the caller owns;
-//   - io.EOF when the peer has closed its end;
+//   - io.EOF when the peer has closed its end and all that it sent before has been received;
 //   - ErrWouldBlock when there is no packet;
 //   - *TruncatedError when bytes or descriptors are missing: n is what lies in buf, no descriptor is left open;
 //   - another error, with no descriptor.
@@ -90,6 +90,11 @@ func RecvPacket(fd int, buf []byte, maxFDs int) (n int, fds []int, err error) {
 		}
 	}
 	n, cn, flags, err := recvmsg(fd, buf, control)
+	if err == unix.ECONNRESET {
+		// A peer that closes with packets unread sets this error once, ahead of what it sent itself (af_unix.c,
+		// unix_release_sock). Its last words lie behind it in the queue: the next look finds them, then the end.
+		n, cn, flags, err = recvmsg(fd, buf, control)
+	}
 	switch {
 	case err == unix.EAGAIN:
 		return 0, nil, ErrWouldBlock

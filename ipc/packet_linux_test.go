@@ -236,3 +236,28 @@ func TestErrorsNameTheCall(t *testing.T) {
 		t.Errorf("peer credentials: %v", err)
 	}
 }
+
+// TestLastWordsOfAPeerThatLeftPacketsUnread: closing with packets unread makes the kernel report ECONNRESET to the other end
+// first; what the peer had said before must not be lost for it.
+func TestLastWordsOfAPeerThatLeftPacketsUnread(t *testing.T) {
+	a, b, err := PacketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(a)
+	for _, step := range []error{SendPacket(a, []byte("unread"), nil), SendPacket(b, []byte("first"), nil), SendPacket(b, []byte("last"), nil), unix.Close(b)} {
+		if step != nil {
+			t.Fatal(step)
+		}
+	}
+	buf := make([]byte, 64)
+	for _, want := range []string{"first", "last"} {
+		n, _, err := RecvPacket(a, buf, 0)
+		if err != nil || string(buf[:n]) != want {
+			t.Fatalf("got %q %v, want %q", buf[:n], err, want)
+		}
+	}
+	if _, _, err := RecvPacket(a, buf, 0); err != io.EOF {
+		t.Fatalf("got %v, want the end", err)
+	}
+}

@@ -60,7 +60,7 @@ func (l *link) receive(last bool) (h heard, more bool) {
 			errno = syscall.EMSGSIZE
 		}
 		h = refuse(m.Seq, errno, err.Error())
-	default: // the end, or ECONNRESET
+	default: // the end
 		_ = unix.Close(l.fd)
 		l.fd, l.pending = -1, nil
 		return heard{}, false
