@@ -383,3 +383,35 @@ func TestWorkerMachineOverAllPairs(t *testing.T) {
 		}
 	}
 }
+
+// TestCallsThatCameBeforeTheTools: a call may wait for the first worker, when nobody knows the tools yet.
+func TestCallsThatCameBeforeTheTools(t *testing.T) {
+	a := startTestAgent(t, "import time\ntime.sleep(0.5)\n"+testTools, nil)
+	early := make(chan error, 3)
+	for _, tool := range []string{"count", "nope"} {
+		go func() { _, err := a.Call(within(t, 20*time.Second), request(tool, `{"n":3}`)); early <- err }()
+	}
+	go func() {
+		tools, err := a.Tools(within(t, 20*time.Second), "")
+		if err == nil && len(tools) == 0 {
+			err = errors.New("no tools were listed")
+		}
+		early <- err
+	}()
+	reasons := map[Reason]int{}
+	for range 3 {
+		var e *Error
+		if err := <-early; errors.As(err, &e) {
+			reasons[e.Reason]++
+		} else if err != nil {
+			t.Error(err)
+		}
+	}
+	if reasons[BadArguments] != 1 || reasons[UnknownTool] != 1 {
+		t.Errorf("got %v", reasons)
+	}
+	serves(t, a, 5*time.Second)
+	if w := a.Status().Pools[0].Workers; len(w) != 1 || w[0].LastExit != "" {
+		t.Errorf("a worker was lost: %+v", w)
+	}
+}

@@ -28,7 +28,7 @@ type (
 	caller interface {
 		Call(ctx context.Context, req *Request) (*Result, error)
 		Stream(ctx context.Context, req *Request, chunk func(*Value) error) (*Result, error)
-		Tools(pool string) ([]Tool, error)
+		Tools(ctx context.Context, pool string) ([]Tool, error)
 	}
 	admin interface {
 		Status() Status
@@ -125,8 +125,8 @@ func (s *poolService) CallStream(in *pb.CallStreamRequest, out grpc.ServerStream
 	return out.Send(&pb.CallStreamResponse{Json: string(result.JSON), Parts: result.Parts, Result: true, CallId: result.Call, Worker: result.Worker})
 }
 
-func (s *poolService) ListTools(_ context.Context, in *pb.ListToolsRequest) (*pb.ListToolsResponse, error) {
-	tools, err := s.core.Tools(in.GetPool())
+func (s *poolService) ListTools(ctx context.Context, in *pb.ListToolsRequest) (*pb.ListToolsResponse, error) {
+	tools, err := s.core.Tools(ctx, in.GetPool())
 	if err != nil {
 		return nil, statusOf(err)
 	}

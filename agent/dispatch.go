@@ -128,6 +128,24 @@ func (p *pool) offer(w *worker) {
 	p.idle = append(p.idle, w)
 }
 
+// giveBack frees the slot of a call that was assigned and is not sent.
+func (p *pool) giveBack(w *worker, c *call) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w.shown.current == c && w.shown.state != stateStopping { // else its death is nobody's outcome any more
+		p.free(w)
+	}
+}
+
+// free ends the current call of w and makes it ready for the next; p.mu is held.
+func (p *pool) free(w *worker) {
+	w.shown.current = nil
+	p.transition(w, eventCallEnded)
+	if w.shown.state == stateReady {
+		p.offer(w)
+	}
+}
+
 // withdraw takes w out of the idle list; p.mu is held.
 func (p *pool) withdraw(w *worker) {
 	for i, other := range p.idle {
@@ -156,11 +174,7 @@ func (p *pool) deliver(w *worker, f *ipc.Frame) error {
 	}
 	if f.Type != ipc.Chunk && w.shown.state != stateStopping {
 		// A call in a stopping worker stays current: the slot is never handed on.
-		w.shown.current = nil
-		p.transition(w, eventCallEnded)
-		if w.shown.state == stateReady {
-			p.offer(w)
-		}
+		p.free(w)
 	}
 	p.mu.Unlock()
 	select {
@@ -185,6 +199,10 @@ func (p *pool) perform(ctx context.Context, w *worker, c *call, req *Request, de
 	for {
 		select {
 		case f := <-c.frames:
+			if f.Type == ipc.Chunk && chunk == nil {
+				w.order(endOrder{stage: endKill, why: "protocol error: CHUNK for a call that is no stream"})
+				continue // its death is the outcome
+			}
 			if f.Type == ipc.Chunk {
 				if err := chunk(&Value{JSON: f.JSON, Parts: f.Parts}); err != nil {
 					return p.abandoned(w, c)

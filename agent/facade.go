@@ -11,12 +11,9 @@ import (
 
 // Call runs a unary tool. The error is always an *Error.
 func (a *Agent) Call(ctx context.Context, req *Request) (*Result, error) {
-	p, tool, e := a.resolve(req)
+	p, e := a.resolve(req, false)
 	if e != nil {
 		return nil, e
-	}
-	if tool != nil && tool.Stream {
-		return nil, failf(BadArguments, "tool %q is a stream tool: call it as a stream", tool.Name)
 	}
 	return p.call(ctx, req, nil)
 }
@@ -24,38 +21,24 @@ func (a *Agent) Call(ctx context.Context, req *Request) (*Result, error) {
 // Stream runs a stream tool, or a unary one as a stream without chunks. chunk is called for each item, in order, by the
 // calling goroutine; its error ends the call.
 func (a *Agent) Stream(ctx context.Context, req *Request, chunk func(*Value) error) (*Result, error) {
-	p, _, e := a.resolve(req)
+	p, e := a.resolve(req, true)
 	if e != nil {
 		return nil, e
 	}
 	return p.call(ctx, req, chunk)
 }
 
-// resolve finds the pool and the tool of a request: "pool/tool", the named pool, the only pool, the one called "default",
-// or the only one that has the tool. While a pool has not started yet its tools are not known and the call may wait.
-func (a *Agent) resolve(req *Request) (*pool, *Tool, *Error) {
+// resolve finds the pool of a request: "pool/tool", the named pool, the only pool, or the one called "default". While a
+// pool has not started yet its tools are not known and the call may wait.
+func (a *Agent) resolve(req *Request, stream bool) (*pool, *Error) {
 	if name, tool, ok := strings.Cut(req.Tool, "/"); ok && req.Pool == "" {
 		req.Pool, req.Tool = name, tool
 	}
 	p, e := a.choosePool(req)
 	if e != nil {
-		return nil, nil, e
+		return nil, e
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if tool, ok := p.tools[req.Tool]; ok {
-		return p, &tool, nil
-	}
-	if len(p.tools) == 0 { // nobody has been ready yet: the worker will say
-		return p, nil, nil
-	}
-	names := make([]string, 0, len(p.tools))
-	for name := range p.tools {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return nil, nil, &Error{Reason: UnknownTool, Pool: p.cfg.Name, Tool: req.Tool,
-		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s", p.cfg.Name, req.Tool, strings.Join(names, ", "))}
+	return p, p.checkTool(req, stream)
 }
 
 func (a *Agent) choosePool(req *Request) (*pool, *Error) {
@@ -92,9 +75,9 @@ func (a *Agent) poolNames() []string {
 	return names
 }
 
-// Tools lists the tools of one pool, or of all for an empty name, sorted by pool and name. For a pool that has failed it
-// returns that pool's *Error.
-func (a *Agent) Tools(name string) ([]Tool, error) {
+// Tools lists the tools of one pool, or of all for an empty name, sorted by pool and name. It waits for a pool that is
+// starting until its first worker has said them. For a pool that has failed it returns that pool's *Error.
+func (a *Agent) Tools(ctx context.Context, name string) ([]Tool, error) {
 	if name != "" && a.pool(name) == nil {
 		_, e := a.choosePool(&Request{Pool: name})
 		return nil, e
@@ -104,6 +87,7 @@ func (a *Agent) Tools(name string) ([]Tool, error) {
 		if name != "" && p.cfg.Name != name {
 			continue
 		}
+		p.waitTools(ctx)
 		p.mu.Lock()
 		for _, t := range p.tools {
 			tools = append(tools, t)

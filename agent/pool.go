@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +39,7 @@ type pool struct {
 	wake     chan struct{} // capacity 1: something changed, plan again
 	answered atomic.Int64  // monotonic ns of the loop's last turn, for the beat
 	loop     poolLoop      // owned by run
-	changed  chan struct{} // closed and replaced whenever phase changes; guarded by mu
+	changed  chan struct{} // closed and replaced whenever phase or tools change; guarded by mu
 }
 
 // poolPhase is the pool's state as clients see it.
@@ -88,7 +91,29 @@ func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error)
 		e.Pool, e.Tool, e.Call = p.cfg.Name, c.tool, c.id
 		return nil, e
 	}
+	// A call that waited for the first worker was let in before anybody knew the tools.
+	if e := p.checkTool(req, chunk != nil); e != nil {
+		p.giveBack(w, c)
+		e.Call = c.id
+		return nil, e
+	}
 	return p.perform(ctx, w, c, req, deadline, chunk)
+}
+
+// checkTool says why a request cannot be served by the tools of this pool; nil while they are not known.
+func (p *pool) checkTool(req *Request, stream bool) *Error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	tool, known := p.tools[req.Tool]
+	switch {
+	case known && tool.Stream && !stream:
+		return &Error{Reason: BadArguments, Pool: p.cfg.Name, Tool: req.Tool, Message: fmt.Sprintf("tool %q is a stream tool: call it as a stream", req.Tool)}
+	case known || len(p.tools) == 0:
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(p.tools))
+	return &Error{Reason: UnknownTool, Pool: p.cfg.Name, Tool: req.Tool,
+		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s", p.cfg.Name, req.Tool, strings.Join(names, ", "))}
 }
 
 // refusal says why no call may come in now, nil if it may; p.mu is held.
@@ -126,9 +151,14 @@ func (p *pool) setPhase(phase poolPhase, why *Error) {
 	}
 	p.log.Info("pool state changed", "from", string(p.phase), "to", string(phase))
 	p.phase = phase
+	p.announce()
+	p.agent.healthChanged()
+}
+
+// announce wakes everybody who waits for a change of phase or tools; p.mu is held.
+func (p *pool) announce() {
 	close(p.changed)
 	p.changed = make(chan struct{})
-	p.agent.healthChanged()
 }
 
 func (p *pool) refusalFor(why *Error) *Error {
@@ -247,6 +277,24 @@ func (p *pool) learnTools(tools []Tool) {
 	for _, t := range tools {
 		t.Pool = p.cfg.Name
 		p.tools[t.Name] = t
+	}
+	p.announce()
+}
+
+// waitTools returns when the tools are known, or nobody is about to say them, or ctx has ended.
+func (p *pool) waitTools(ctx context.Context) {
+	for {
+		p.mu.Lock()
+		known, changed := len(p.tools) > 0 || p.phase != poolStarting, p.changed
+		p.mu.Unlock()
+		if known {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

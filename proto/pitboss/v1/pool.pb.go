@@ -355,7 +355,7 @@ func (x *ListToolsRequest) GetPool() string {
 // ListToolsResponse lists tools, sorted by pool and name.
 type ListToolsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The tools. A pool none of whose workers has been ready yet has none.
+	// The tools. A pool that is starting is waited for; one that has failed has none.
 	Tools         []*Tool `protobuf:"bytes,1,rep,name=tools,proto3" json:"tools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
