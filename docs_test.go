@@ -201,14 +201,16 @@ func runSteps(t *testing.T, name string, steps []step) {
 		}
 		got.WriteString(line)
 		if err != nil {
-			t.Errorf("%s:%d: %q did not end: %v\n%s", name, steps[at].line, steps[at].command, err, got.String())
+			t.Errorf("%s:%d: %q did not end: %v\n%.4000s", name, steps[at].line, steps[at].command, err, got.String())
 			break
 		}
 	}
+	// The shell is not reaped yet, so the group is its own: whatever a document that went wrong left running ends here.
+	_ = syscall.Kill(-shell.Process.Pid, syscall.SIGTERM)
 	_ = shell.Wait()
 	for i, s := range steps {
 		if text, ran := outputs[i]; ran && !pattern(s.output).MatchString(text) {
-			t.Errorf("%s:%d: %q printed\n%s", name, s.line, s.command, text)
+			t.Errorf("%s:%d: %q printed\n%.4000s", name, s.line, s.command, text)
 		}
 	}
 }
