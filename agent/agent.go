@@ -145,6 +145,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loops.Go(a.beatLoop)
 	a.loops.Go(a.healthLoop)
 	a.guard.notify("READY=1\nSTATUS=serving on " + a.options.Socket)
+	if len(a.pools) == 0 {
+		a.log.Warn("no pool is configured: nothing can be called; add one under `pools:` in the configuration", "config", a.options.ConfigPath)
+		pools.Go(func() { <-a.drain })
+	}
 	stopped := make(chan struct{})
 	go func() { pools.Wait(); close(stopped) }()
 	a.superviseStop(ctx, stopped)

@@ -126,6 +126,42 @@ func startTestAgent(t *testing.T, tools string, change func(*PoolConfig)) *Agent
 	return a
 }
 
+func TestAnAgentWithoutPoolsIsUpUntilItIsStopped(t *testing.T) {
+	cfg, err := Load("../packaging/pitboss.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	a, err := New(Options{Config: cfg, Socket: filepath.Join(dir, "s"), RuntimeDir: filepath.Join(dir, "run"), GuardFD: -1,
+		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(context.Background()) }()
+	await(t, 10*time.Second, "listening", func() bool { _, err := os.Stat(filepath.Join(dir, "s")); return err == nil })
+	if s := a.Status(); s.Agent.State != "running" || len(s.Pools) != 0 {
+		t.Errorf("%+v", s)
+	}
+	if e := callFails(t, a, request("add", `{}`), UnknownPool); !strings.Contains(e.Message, "no pool is configured") {
+		t.Errorf("%s", e.Message)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended by itself: %v", err)
+	default:
+	}
+	a.Stop("end of the test")
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the agent does not end")
+	}
+}
+
 type testWriter struct{ t *testing.T }
 
 func (w testWriter) Write(b []byte) (int, error) {

@@ -49,7 +49,10 @@ func (a *Agent) choosePool(req *Request) (*pool, *Error) {
 		return nil, &Error{Reason: UnknownPool, Pool: req.Pool, Tool: req.Tool,
 			Message: fmt.Sprintf("no pool is named %q; there are: %s", req.Pool, strings.Join(a.poolNames(), ", "))}
 	}
-	if len(a.pools) == 1 {
+	switch len(a.pools) {
+	case 0:
+		return nil, &Error{Reason: UnknownPool, Tool: req.Tool, Message: "no pool is configured: add one under `pools:` in the configuration"}
+	case 1:
 		return a.pools[0], nil
 	}
 	if p := a.pool("default"); p != nil {
