@@ -87,7 +87,7 @@ func New(o Options) (*Agent, error) {
 		a.pools = append(a.pools, newPool(cfg, a, py))
 	}
 	if o.GuardFD >= 0 {
-		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost); err != nil {
+		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.drain, a.watchdogLost); err != nil {
 			return nil, err
 		}
 	}

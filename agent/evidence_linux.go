@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,7 @@ func sampleProcess(pid int, at time.Duration) heartbeat.Sample {
 	s.Readable = ok && len(s.Threads) > 0
 	s.ReadBytes = readField(filepath.Join(dir, "io"), "read_bytes:")
 	s.Traced = readField(filepath.Join(dir, "status"), "TracerPid:") != 0
-	s.Frozen = frozen(dir)
+	s.Frozen, s.Throttled = cgroupState(dir)
 	return s
 }
 
@@ -78,24 +79,45 @@ func readField(name, label string) uint64 {
 	return 0
 }
 
-// frozen says whether the process's cgroup v2 is frozen (cgroup.events, Linux 5.2), where one is mounted.
-func frozen(dir string) bool {
+// cgroups are the directories of a process's cgroup: in the one hierarchy of version 2, and in version 1's for the cpu
+// controller; empty where it has none. A hybrid host mounts version 2 below "unified" (systemd's layout).
+type cgroups struct{ unified, cpu string }
+
+// parseCgroups reads /proc/PID/cgroup (cgroups(7)): "0::/path" is version 2, "4:cpu,cpuacct:/path" version 1.
+func parseCgroups(text string) (c cgroups) {
+	for line := range strings.Lines(text) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, ok := strings.Cut(rest, ":")
+		switch {
+		case !ok || path == "/":
+		case controllers == "":
+			c.unified = path
+		case slices.Contains(strings.Split(controllers, ","), "cpu"):
+			c.cpu = path
+		}
+	}
+	return c
+}
+
+// cgroupState says whether the process's cgroup is frozen (cgroup.events, Linux 5.2), and how long its cpu limit has kept it
+// from running: throttled_usec of version 2, throttled_time in ns of version 1 (both in cpu.stat).
+func cgroupState(dir string) (frozen bool, throttled time.Duration) {
 	text, err := os.ReadFile(filepath.Join(dir, "cgroup"))
 	if err != nil {
-		return false
+		return false, 0
 	}
-	for line := range strings.Lines(string(text)) {
-		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
-		if !ok || path == "/" {
-			continue
-		}
-		for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
-			if readField(filepath.Join(mount, path, "cgroup.events"), "frozen ") == 1 {
-				return true
-			}
+	c := parseCgroups(string(text))
+	const root = "/sys/fs/cgroup"
+	if c.unified != "" {
+		for _, mount := range []string{root, root + "/unified"} {
+			frozen = frozen || readField(filepath.Join(mount, c.unified, "cgroup.events"), "frozen ") == 1
+			throttled = max(throttled, time.Duration(readField(filepath.Join(mount, c.unified, "cpu.stat"), "throttled_usec "))*time.Microsecond)
 		}
 	}
-	return false
+	if c.cpu != "" {
+		throttled = max(throttled, time.Duration(readField(filepath.Join(root, "cpu", c.cpu, "cpu.stat"), "throttled_time ")))
+	}
+	return frozen, throttled
 }
 
 // sleptFor is how long the host has been suspended since boot: the boot-time clock counts it, the monotonic one does not.

@@ -61,6 +61,8 @@ type guard struct {
 	version string
 	pid     int
 	onLoss  func() // called once, when the watchdog is gone
+	// drain is closed when the agent begins to stop: from then on nobody waits for a silent watchdog.
+	drain <-chan struct{}
 
 	mu      sync.Mutex
 	seq     uint64
@@ -69,14 +71,17 @@ type guard struct {
 	done    chan struct{}
 }
 
-var errWatchdogGone = errors.New("the watchdog is gone")
+var (
+	errWatchdogGone   = errors.New("the watchdog is gone")
+	errWatchdogSilent = errors.New("the watchdog does not answer and the agent is stopping")
+)
 
 // newGuard shakes hands: HELLO must be answered by a WELCOME of the same version within start.
-func newGuard(fd int, version, runID string, grace time.Duration, log *slog.Logger, onLoss func()) (*guard, error) {
+func newGuard(fd int, version, runID string, grace time.Duration, log *slog.Logger, drain <-chan struct{}, onLoss func()) (*guard, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("cannot use the watchdog's link: %w", err)
 	}
-	g := &guard{file: os.NewFile(uintptr(fd), "watchdog link"), log: log, version: version, onLoss: onLoss,
+	g := &guard{file: os.NewFile(uintptr(fd), "watchdog link"), log: log, version: version, onLoss: onLoss, drain: drain,
 		waiting: map[uint64]chan error{}, state: "armed", done: make(chan struct{})}
 	go g.readLoop()
 	hello := ipc.GuardMessage{Kind: ipc.GuardHello, Value: grace.Microseconds(), Text: version + " " + runID}
@@ -164,7 +169,8 @@ func (g *guard) status() WatchdogStatus {
 	return WatchdogStatus{PID: g.pid, State: g.state}
 }
 
-// ask sends a message and waits for its ACK. After silentAfter without one the state is silent, and it waits on.
+// ask sends a message and waits for its ACK. After silentAfter without one the state is silent, and it waits on until the agent
+// stops.
 func (g *guard) ask(m ipc.GuardMessage, fds []int) error {
 	answer := make(chan error, 1)
 	g.mu.Lock()
@@ -182,6 +188,7 @@ func (g *guard) ask(m ipc.GuardMessage, fds []int) error {
 	retry := time.NewTicker(silentAfter / 10)
 	defer retry.Stop()
 	sent := false
+	var giveUp <-chan struct{}
 	for {
 		if !sent {
 			err := g.write(m, fds)
@@ -196,6 +203,10 @@ func (g *guard) ask(m ipc.GuardMessage, fds []int) error {
 			return err
 		case <-silent.C:
 			g.setState("silent")
+			giveUp = g.drain
+		case <-giveUp:
+			g.forget(m.Seq)
+			return errWatchdogSilent
 		case <-retry.C:
 		}
 	}

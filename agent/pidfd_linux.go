@@ -1,8 +1,12 @@
 package agent
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +27,37 @@ func openPidfd(pid int) (*pidfd, error) {
 		return nil, fmt.Errorf("cannot open a pidfd of process %d: %w", pid, err)
 	}
 	return newPidfd(pid, fd)
+}
+
+// openChildPidfd turns a number that Python reported into a handle, and believes it only if the process is a child of one of
+// these parents: a reporter that died meanwhile no longer keeps the number, and it may be a stranger's by now.
+func openChildPidfd(pid int, parents ...int) (*pidfd, error) {
+	p, err := openPidfd(pid)
+	if err != nil {
+		return nil, err
+	}
+	parent := parentOf(pid)
+	// Not reaped after the look: so the look was at the handle's own process.
+	err = p.control(func(fd int) error { return unix.PidfdSendSignal(fd, 0, nil, 0) })
+	if err == nil && slices.Contains(parents, parent) {
+		return p, nil
+	}
+	p.close()
+	return nil, fmt.Errorf("cannot take process %d: it is no child of %v any more (its parent is %d)", pid, parents, parent)
+}
+
+// parentOf is field 4 of /proc/PID/stat (proc(5)), 0 when it cannot be read.
+func parentOf(pid int) int {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0
+	}
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 2 {
+		return 0
+	}
+	parent, _ := strconv.Atoi(string(fields[1]))
+	return parent
 }
 
 func newPidfd(pid, fd int) (*pidfd, error) {

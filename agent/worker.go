@@ -154,7 +154,8 @@ func (w *worker) launch() error {
 		if r.Op == "refused" {
 			return failf(PoolFailed, "launcher of pool %q refused to start a worker: %s: %s", cfg.Name, r.Reason, r.Message)
 		}
-		if w.keeper, err = openPidfd(r.Keeper); err != nil {
+		// A launcher that has died meanwhile left the keeper to us.
+		if w.keeper, err = openChildPidfd(r.Keeper, w.launcher.process.pid, w.pool.agent.pid); err != nil {
 			return err
 		}
 		w.pool.agent.children.expect(r.Keeper)
@@ -220,7 +221,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 			return failf(PoolFailed, "keeper of %s did not start a worker within %s", w.id, w.pool.cfg.Timeouts.Start)
 		}
 	}
-	process, err := openPidfd(report.PID)
+	process, err := openChildPidfd(report.PID, w.keeper.pid)
 	if err != nil {
 		return err
 	}

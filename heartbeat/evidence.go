@@ -18,8 +18,8 @@ type Sample struct {
 	Readable  bool // schedstat and state could be read
 	State     byte // of the main thread, as in /proc/PID/stat: R, S, D, T, t, Z, …
 	Traced    bool
-	Frozen    bool // its cgroup is frozen
-	Throttled bool // its cgroup may not run for now
+	Frozen    bool          // its cgroup is frozen
+	Throttled time.Duration // how long its cgroup has been kept from running by its cpu limit so far
 	Threads   []Thread
 	MajorFlt  uint64 // major page faults so far
 	ReadBytes uint64 // bytes read from storage so far
@@ -41,21 +41,30 @@ const (
 	// wantShare: a thread that ran or waited for a processor for this share of the time would have made progress: the
 	// host is starved, not the worker stuck. Threads that wait for the GIL wake every 5 ms and stay below 35 %.
 	wantShare = 0.80
+	// throttledShare: a cgroup that was kept from running for this share of the time is what silenced a worker that did
+	// not progress. One that progresses is slow, not held.
+	throttledShare = 0.50
 )
 
 // heldBy names what keeps the process from running, empty when nothing does.
-func (s *Sample) heldBy() string {
+func (e *Evidence) heldBy() string {
 	switch {
-	case s.Traced || s.State == 't':
+	case e.Now.Traced || e.Now.State == 't':
 		return "traced"
-	case s.State == 'T':
+	case e.Now.State == 'T':
 		return "stopped"
-	case s.Frozen:
+	case e.Now.Frozen:
 		return "frozen"
-	case s.Throttled:
+	case e.throttled() && e.Progress() == "":
 		return "throttled"
 	}
 	return ""
+}
+
+// throttled says that the cgroup's cpu limit kept the process from running most of the time between the two samples.
+func (e *Evidence) throttled() bool {
+	elapsed := e.Now.At - e.Before.At
+	return e.Before.Readable && elapsed > 0 && float64(e.Now.Throttled-e.Before.Throttled) >= throttledShare*float64(elapsed)
 }
 
 // Progress says what moved between the two samples, empty when nothing did; only with other threads than the control

@@ -115,7 +115,7 @@ func (m *Monitor) Answered(stamp, now time.Duration) (d Decision, ok bool) {
 
 // judge is the table of verdicts.
 func (m *Monitor) judge(now time.Duration, e *Evidence, lateness time.Duration) (Verdict, string) {
-	held := e.Now.heldBy()
+	held := e.heldBy()
 	first := e.Before.At == 0 && !e.Before.Readable // no sample of the turn before: nothing can be compared
 	switch {
 	case e.Suspended:
