@@ -25,12 +25,15 @@ func TestAFloodOfOutputSlowsNobodyElse(t *testing.T) {
 	if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	const windows, calls = 7, 400
+	const windows, calls = 5, 1000
 	p99 := func(beside string) time.Duration {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan struct{})
 		go func() { defer close(ended); _, _ = a.Call(ctx, request(beside, `{"seconds":30}`)) }()
 		await(t, 10*time.Second, "busy beside", func() bool { s := a.Status().Pools[0]; return s.Busy == 1 && s.Ready == 1 })
+		if beside == "flood" {
+			await(t, 10*time.Second, "dropping lines", func() bool { return linesDropped(a) > 0 })
+		}
 		var took []time.Duration
 		for range calls {
 			start := time.Now()
@@ -54,7 +57,15 @@ func TestAFloodOfOutputSlowsNobodyElse(t *testing.T) {
 	slices.Sort(without)
 	quiet, loud := without[windows/2], with[windows/2]
 	t.Logf("p99 beside a worker that spins %s, beside one that floods its log %s (%.2f x)", quiet, loud, float64(loud)/float64(quiet))
-	if loud > 2*quiet && loud > 5*time.Millisecond {
+	// The ratio is for a quiet machine to show; below noise it means nothing, and a log that blocks would cost far more.
+	if noise := 25 * time.Millisecond; loud > 2*quiet && loud > noise {
 		t.Errorf("a flood of output makes other calls %.1f times slower", float64(loud)/float64(quiet))
 	}
+}
+
+func linesDropped(a *Agent) (n uint64) {
+	for _, w := range a.Status().Pools[0].Workers {
+		n += w.LinesDropped
+	}
+	return n
 }
