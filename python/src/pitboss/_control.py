@@ -6,41 +6,43 @@ It takes no lock that user code could hold, and does not print, import or log: i
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import threading
-from typing import Any, Dict, Optional
+from queue import SimpleQueue
+from typing import Any, Dict, List, Optional, Tuple
 
 from pitboss import _wire
 
 STREAM_CHUNKS = 16
 STREAM_BYTES = 1 << 20
+GO_FIELDS = {"adapter": str, "workdir": str, "payload_limit": int, "pool": str, "worker": str, "index": int}
 
 
 class Credit:
-    """How much of a stream may still be sent. Waited for by the thread that streams, added to by the control thread."""
+    """How much of a stream may still be sent: counted by the thread that streams alone.
+
+    The control thread only puts grants into a queue whose operations are atomic. A lock that both take could stay locked for
+    ever: the exception of a signal handler can come between its acquisition and the block that releases it.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._granted: SimpleQueue[Tuple[int, int]] = SimpleQueue()
         self._chunks = STREAM_CHUNKS
         self._bytes = STREAM_BYTES
 
     def add(self, chunks: int, size: int) -> None:
         """The agent has consumed this much."""
-        with self._changed:
-            self._chunks += chunks
-            self._bytes += size
-            self._changed.notify_all()
+        self._granted.put((chunks, size))
 
     def take(self, size: int) -> None:
         """Waits until a chunk may be sent, and takes its share. A signal handler's exception interrupts the wait."""
-        with self._changed:
-            while self._chunks <= 0 or self._bytes <= 0:
-                # Python runs signal handlers in the main thread only between waits on some platforms; a bound costs nothing.
-                self._changed.wait(0.5)
-            self._chunks -= 1
-            self._bytes -= size
+        while self._chunks <= 0 or self._bytes <= 0:
+            chunks, more = self._granted.get()
+            self._chunks += chunks
+            self._bytes += more
+        self._chunks -= 1
+        self._bytes -= size
 
 
 class Control:
@@ -92,8 +94,7 @@ class Control:
         except OSError:
             pass
         except _wire.ProtocolError as error:
-            os.write(2, f"pitboss: {error}\n".encode())
-            self.worker.exit_now(70)
+            self.worker.fail(error)
         self.gone = True
         self.started.release()
         self.worker.agent_gone()
@@ -105,16 +106,30 @@ class Control:
             body = b'{"calls":[%s],"progress":%d,"control_tid":%d}' % (b"%d" % call if call else b"", self.worker.served, tid)
             self.send(_wire.encode(_wire.PONG, frame.call, body))
         elif frame.type == _wire.CREDIT:
-            body_json = json.loads(frame.json)
+            chunks, size = _fields(frame, {"chunks": int, "bytes": int})
             credit = self.worker.credit
             if credit is not None and self.worker.call_id == frame.call:
-                credit.add(int(body_json["chunks"]), int(body_json["bytes"]))
+                credit.add(chunks, size)
         elif frame.type == _wire.CANCEL:
             self.worker.cancel(frame.call)
         elif frame.type == _wire.DRAIN:
             self.worker.drain()
         elif frame.type == _wire.GO:
-            self.go = json.loads(frame.json)
+            self.go = dict(zip(GO_FIELDS, _fields(frame, GO_FIELDS)))
             self.started.release()
         else:
             raise _wire.ProtocolError("type", f"{_wire.KINDS[frame.type].name} from the agent")
+
+
+def _fields(frame: _wire.Frame, types: Dict[str, type]) -> List[Any]:
+    """The fields of a frame's JSON object, in the order of ``types``. ProtocolError if one is missing or of another type."""
+    name = _wire.KINDS[frame.type].name
+    try:
+        body = json.loads(frame.json)
+        found = [body[field] for field in types]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise _wire.ProtocolError("json", f"{name} cannot be read: {type(error).__name__}: {error}") from None
+    for (field, wanted), value in zip(types.items(), found):
+        if type(value) is not wanted:
+            raise _wire.ProtocolError("json", f"{name} with {field} of type {type(value).__name__}")
+    return found

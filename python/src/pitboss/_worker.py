@@ -27,9 +27,11 @@ _exit = os._exit
 
 def run_worker(dump_signal: int, cancel_signal: int) -> NoReturn:
     """The whole life of a worker, in a process whose descriptors and limits are in place."""
-    worker = _Worker(cancel_signal)
+    worker = _Worker(dump_signal, cancel_signal)
     try:
         worker.run()
+    except _wire.ProtocolError as error:
+        worker.fail(error)
     except BaseException as error:  # a fault of ours: never silent, never interpreter finalisation
         try:
             os.write(2, f"pitboss: worker failed: {_errors.traceback_of(error)}\n".encode("utf-8", "replace"))
@@ -43,8 +45,9 @@ class _End(BaseException):
 
 
 class _Worker:
-    def __init__(self, cancel_signal: int) -> None:
+    def __init__(self, dump_signal: int, cancel_signal: int) -> None:
         self.pid = os.getpid()
+        self.dump_signal = dump_signal
         self.cancel_signal = cancel_signal
         self.data = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=DATA_FD)
         self.control = Control(CONTROL_FD, self)
@@ -56,6 +59,7 @@ class _Worker:
         self.served = 0
         self.credit: Optional[Credit] = None
         self.context: Optional[_context.Context] = None
+        self.forked = False  # true in what user code forked
         self.ending = False
         self.cancelled = False  # Cancelled was raised in the present call, or must not be any more
         self.interruptible = False  # user code runs: an end raises Cancelled in it
@@ -71,7 +75,7 @@ class _Worker:
             self._wait_for_go()
             if self._begin():
                 self._loop()
-        except _End:
+        except (_End, _errors.Cancelled):  # also Cancelled that came while a failed start was being told
             pass
         self._finish()
 
@@ -87,20 +91,21 @@ class _Worker:
     def _begin(self) -> bool:
         go = self.control.go
         assert go is not None
-        self.limit = int(go["payload_limit"])
-        _context.set_worker(str(go["worker"]), str(go["pool"]), int(go["index"]))
-        place, class_name = _adapter.split(str(go["adapter"]))
+        self.limit = go["payload_limit"]
+        _context.set_worker(go["worker"], go["pool"], go["index"])
+        place, class_name = _adapter.split(go["adapter"])
         reason = "ADAPTER_IMPORT"
         try:
-            os.chdir(str(go["workdir"]))
+            os.chdir(go["workdir"])
             self.control.tell(_wire.DOING, {"doing": f"importing {place}"})
-            self.interruptible = True
+            self._allow_interrupt()
             self.adapter, self.tools = _adapter.find(_adapter.load_module(place, _LIBRARY), class_name)
             if self.adapter is not None:
                 reason = "SETUP_RAISED"
                 self.control.tell(_wire.DOING, {"doing": f"running setup of {type(self.adapter).__name__}"})
                 self.adapter.setup()
             self.interruptible = False
+            ready = self._ready()
         except _errors.Cancelled:
             return False
         except BaseException as error:
@@ -110,13 +115,23 @@ class _Worker:
             self.control.tell(_wire.FAILED, _errors.describe(error, reason))
             _flush()
             _exit(1)
-        ready = {
+        self.control.tell(_wire.READY, ready)
+        return True
+
+    def _ready(self) -> Dict[str, Any]:
+        body = {
             "tools": [tool.row() for tool in self.tools.values()],
             "python": "%d.%d.%d" % sys.version_info[:3],
             "pid": self.pid,
         }
-        self.control.tell(_wire.READY, ready)
-        return True
+        size = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+        if size > _wire.MAX_CONTROL_JSON:
+            raise _errors.AdapterError(
+                "ADAPTER_INVALID",
+                f"cannot describe {len(self.tools)} tools: {size} bytes are over the limit of {_wire.MAX_CONTROL_JSON}; "
+                "shorten docstrings and defaults",
+            )
+        return body
 
     # Calls ---------------------------------------------------------------------------------------------------------
 
@@ -128,6 +143,7 @@ class _Worker:
             if frame is None:
                 self.waiting = True
                 if self.ending:
+                    self.waiting = False  # from here on nothing may be raised
                     return
                 try:
                     count = receive(decoder.buffer())
@@ -164,7 +180,9 @@ class _Worker:
     def _answer(self, frame: _wire.Frame) -> None:
         try:
             request = _values.parse(frame.json)
-            arguments = request["args"]
+            name, arguments = request["tool"], request["args"]
+            if type(name) is not str:
+                raise _values.ValueFormatError("the tool must be a string")
             if frame.parts or _values.may_have_references(frame.json):
                 arguments = _values.resolve(arguments, frame.parts)
             if type(arguments) is not dict:
@@ -172,9 +190,9 @@ class _Worker:
         except (_values.ValueFormatError, KeyError, TypeError) as error:
             self._send_error(frame.call, error, "BAD_ARGUMENTS")
             return
-        tool = self.tools.get(request["tool"])
+        tool = self.tools.get(name)
         if tool is None:
-            message = f"there is no tool {request['tool']!r}; there are: {', '.join(sorted(self.tools))}"
+            message = f"there is no tool {name!r}; there are: {', '.join(sorted(self.tools))}"
             self._send_error(frame.call, LookupError(message), "UNKNOWN_TOOL")
             return
         try:
@@ -194,12 +212,10 @@ class _Worker:
 
     def _run(self, tool: Tool, arguments: Dict[str, Any], call: int) -> None:
         try:
-            if self.ending:
-                raise _errors.Cancelled("the worker is ending")
+            self._allow_interrupt()
             if tool.stream:
                 result = self._stream(tool, arguments, call)
             else:
-                self.interruptible = True
                 result = tool.function(**arguments)
                 self.interruptible = False
             text, parts = _values.encode(result)
@@ -222,7 +238,6 @@ class _Worker:
     def _stream(self, tool: Tool, arguments: Dict[str, Any], call: int) -> Any:
         credit = Credit()
         self.credit = credit
-        self.interruptible = True
         generator = tool.function(**arguments)
         index = 0
         try:
@@ -236,10 +251,7 @@ class _Worker:
                 self.interruptible = False  # a frame is sent whole
                 self._send(_wire.CHUNK, call, text, parts)
                 index += 1
-                self.interruptible = True
-                if self.ending and not self.cancelled:
-                    self.cancelled = True
-                    raise _errors.Cancelled("the worker is ending")
+                self._allow_interrupt()
         finally:
             generator.close()
 
@@ -270,7 +282,7 @@ class _Worker:
         if reason in ("BAD_ARGUMENTS", "UNKNOWN_TOOL", "PAYLOAD_TOO_LARGE"):
             body["traceback"] = ""
         if isinstance(error, _errors.ToolError):
-            body["reason"] = error.reason
+            body["reason"] = error.reason if isinstance(error.reason, str) else reason  # an attribute that anybody can set
             if error.retryable is not None:
                 body["retryable"] = bool(error.retryable)
             if error.data is not None:
@@ -289,6 +301,11 @@ class _Worker:
         self._interrupt()
 
     def _on_cancel(self, signum: int, frame: Optional[FrameType]) -> None:
+        self._interrupt()
+
+    def _allow_interrupt(self) -> None:
+        """User code runs from here on. In this order no end is missed: one that came before is noticed here."""
+        self.interruptible = True
         self._interrupt()
 
     def _interrupt(self) -> None:
@@ -319,7 +336,7 @@ class _Worker:
     def _end_from_control(self) -> None:
         self.ending = True
         self._wake()
-        if self.main is not None and self.interruptible:
+        if self.main is not None:
             signal.pthread_kill(self.main, self.cancel_signal)
 
     def _wake(self) -> None:
@@ -334,9 +351,12 @@ class _Worker:
         if context is not None and context.call_id == call:
             context.cancelled = True
 
-    def exit_now(self, code: int) -> NoReturn:
-        """Ends the process from any thread."""
-        _exit(code)
+    def fail(self, error: _wire.ProtocolError) -> NoReturn:
+        """Ends the process from any thread: what comes on a link cannot be read any further."""
+        try:
+            os.write(2, f"pitboss: {error}\n".encode("utf-8", "replace"))
+        finally:
+            _exit(70)
 
     # End -----------------------------------------------------------------------------------------------------------
 
@@ -370,7 +390,13 @@ class _Worker:
 
     def _after_fork(self) -> None:
         """In a child that user code forked: it holds no end of a link and can never answer a call."""
+        if self.forked:  # a child of that child, where the numbers are of files of its own
+            return
+        self.forked = True
         os._exit = _exit
+        # The crash file is the worker's: what the child opens next may get its number.
+        faulthandler.disable()
+        faulthandler.unregister(self.dump_signal)
         for fd in (DATA_FD, CONTROL_FD, CRASH_FD):
             try:
                 os.close(fd)
