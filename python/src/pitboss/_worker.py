@@ -311,6 +311,7 @@ class _Worker:
     def _interrupt(self) -> None:
         """Runs in the main thread, between two of its instructions."""
         if self.waiting:
+            self.waiting = False  # once: a second signal may come before the first _End has been caught
             raise _End
         if self.interruptible and self.ending and not self.cancelled:
             self.cancelled = True
