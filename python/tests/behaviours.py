@@ -210,6 +210,20 @@ class Behaviours(pitboss.Adapter):
             return told.read()
 
     @pitboss.tool
+    def fork_that_handles_term(self) -> str:
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+            os.write(write, b"!")
+            while True:
+                signal.pause()
+        os.read(read, 1)
+        os.kill(pid, signal.SIGTERM)
+        _, status = os.waitpid(pid, 0)
+        return "handled" if status == 0 else str(status)
+
+    @pitboss.tool
     def crash_in_a_fork(self) -> str:
         """A forked child opens a file, which gets a number of ours, and segfaults: what is then in that file."""
         pid = os.fork()

@@ -11,9 +11,10 @@ import resource
 import signal
 import sys
 from pathlib import Path
+from typing import Dict
 
 import pytest
-from agent_end import LIBRARY, Link, alive, children, descriptors, eventually, kill, socket_inodes, stat
+from agent_end import LIBRARY, Launcher, Link, alive, children, descriptors, eventually, kill, socket_inodes, stat
 from conftest import Tree
 
 from pitboss import _keeper
@@ -93,11 +94,18 @@ def test_a_thread_that_starts_later_refuses_the_fork(tree: Tree) -> None:
         launcher.spawn()
 
 
+def settled(launcher: Launcher) -> Dict[int, str]:
+    """Its descriptors once it serves: ready comes a little before its poll is set up."""
+    launcher.link.send("spawn", worker="none")
+    assert launcher.link.expect("refused")["worker"] == "none"
+    return descriptors(launcher.pid)
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 7, 8, 20])
 def test_a_wrong_number_of_descriptors_is_refused_and_all_are_closed(tree: Tree, count: int) -> None:
     launcher = tree.launcher()
     launcher.begin()
-    before = descriptors(launcher.pid)
+    before = settled(launcher)
     ends = [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]
     launcher.link.send("spawn", ends, worker="w", index=0, grace_us=0, env={})
     for end in ends:
@@ -111,7 +119,7 @@ def test_a_wrong_number_of_descriptors_is_refused_and_all_are_closed(tree: Tree,
 def test_descriptors_that_the_kernel_could_not_deliver_are_refused(tree: Tree) -> None:
     launcher = tree.launcher()
     launcher.begin()
-    before = descriptors(launcher.pid)
+    before = settled(launcher)
     limits = resource.prlimit(launcher.pid, resource.RLIMIT_NOFILE)
     # Room for three more: the message arrives whole, with MSG_CTRUNC.
     third = [fd for fd in range(1000) if fd not in before][2]
@@ -149,7 +157,9 @@ def test_the_worker_holds_its_six_descriptors_only(tree: Tree, start: str) -> No
     try:
         worker = tree.ready(start)
         found = descriptors(worker.pid)
-        assert sorted(found) == [0, 1, 2, 3, 4, 5]
+        assert sorted(found) == [0, 1, 2, 3, 4, 5, 6, 7]
+        assert found[6] == found[7] and found[6].startswith("pipe:")  # its own, for signals
+        assert os.fstat(read).st_ino != int(found[6][6:-1])
         assert found[0] == "/dev/null" and found[5].startswith("/memfd:crash")
     finally:
         os.close(read)

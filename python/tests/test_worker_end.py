@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 import pytest
-from agent_end import Worker, eventually
+from agent_end import Worker
 from conftest import Tree
 
 from pitboss import _wire
@@ -112,7 +111,7 @@ def test_the_end_during_a_drain_cancels(tree: Tree) -> None:
     assert tree.notes()[2:] == ["sleeping", "cancelled True", *GRACEFUL]
 
 
-@pytest.mark.parametrize("kind", ["eof", "drain"])
+@pytest.mark.parametrize("kind", ["eof", "drain", "stop"])
 def test_user_code_that_takes_the_term_handler(tree: Tree, kind: str) -> None:
     worker = tree.ready()
     assert worker.call("replace_term_handler") == "replaced"
@@ -122,20 +121,22 @@ def test_user_code_that_takes_the_term_handler(tree: Tree, kind: str) -> None:
 
 
 def test_user_code_that_takes_the_term_handler_during_a_call(tree: Tree) -> None:
-    """A stop runs their handler, and the grace is its limit; the end of control does not need that signal."""
-    launcher = tree.launcher()
-    launcher.begin()
-    stopped, orphan = launcher.spawn().ready(), launcher.spawn().ready()
-    for worker in (stopped, orphan):
-        worker.call("replace_term_handler")
-        worker.request("sleep")
-    eventually(lambda: tree.notes().count("sleeping") == 2, "both sleep")
-    stopped.stop(0.3)
-    assert stopped.ended() == (None, signal.SIGKILL)
-    assert tree.notes().count("their handler") == 1 and "cancelled True" not in tree.notes()
-    orphan.control.close()
-    assert orphan.ended() == (0, None)
-    assert tree.notes()[-3:] == ["cancelled True", *GRACEFUL]
+    """Their handler runs, and the call is cancelled all the same."""
+    worker = tree.ready()
+    worker.call("replace_term_handler")
+    worker.request("sleep")
+    tree.noted("sleeping")
+    worker.stop(60.0)
+    assert worker.ended() == (0, None)
+    assert sorted(tree.notes()[3:5]) == ["cancelled True", "their handler"] and tree.notes()[5:] == GRACEFUL
+
+
+def test_a_fork_that_is_told_to_end_does_not_end_the_worker(tree: Tree) -> None:
+    worker = tree.ready()
+    assert worker.call("fork_that_handles_term") == "handled"
+    assert worker.call("add", a=1) == 2
+    end(worker, "stop")
+    assert worker.ended() == (0, None)
 
 
 def test_term_during_teardown_changes_nothing(tree: Tree) -> None:

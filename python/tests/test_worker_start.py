@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -22,6 +23,19 @@ def test_nothing_of_the_users_runs_before_go(tree: Tree, start: str) -> None:
     worker.ready()
     assert tree.notes() == ["imported", "setup"]
     assert worker.doing == [f"importing {BEHAVIOURS}", "running setup of Behaviours"]
+
+
+def test_no_end_at_the_start_is_missed(tree: Tree) -> None:
+    """TERM at any moment between the fork and the wait for GO."""
+    launcher = tree.launcher()
+    launcher.begin()
+    for _ in range(60):
+        worker = launcher.spawn(grace=600.0)
+        worker.ping()
+        worker.stop(600.0)
+        code, signum = worker.ended()
+        assert code == 0 or signum == signal.SIGTERM  # before its handler is in place
+        worker.close()
 
 
 @pytest.mark.parametrize("how", ["eof", "stop"])

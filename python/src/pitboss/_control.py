@@ -6,6 +6,8 @@ It takes no lock that user code could hold, and does not print, import or log: i
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import socket
 import threading
@@ -54,8 +56,16 @@ class Control:
         self.go: Optional[Dict[str, Any]] = None
         self.gone = False
         self.progress = 0
-        self.started = threading.Semaphore(0)
+        self.started: SimpleQueue[None] = SimpleQueue()  # one item: GO came, or it never will
         self._write = threading.Lock()
+        # A signal that comes just before a blocking call does not interrupt it, and its handler in Python would wait for that
+        # call to end. What the handler in C writes here is seen by the control thread whatever the main thread does, and also
+        # when user code has taken the signal.
+        self.signals = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self.signals[1], warn_on_full_buffer=False)
+        self._poll = select.poll()
+        self._poll.register(self.socket, select.POLLIN)
+        self._poll.register(self.signals[0], select.POLLIN)
         self.thread = threading.Thread(target=self._run, name="pitboss-control", daemon=True)
 
     def start(self) -> None:
@@ -79,25 +89,36 @@ class Control:
         self.send(_wire.encode(type, 0, json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")))
 
     def _run(self) -> None:
-        tid = threading.get_native_id()
         decoder = _wire.Decoder(_wire.CONTROL)
+        tid = threading.get_native_id()
+        while True:
+            for fd, _ in self._poll.poll(self.worker.nudge()):
+                if fd == self.signals[0]:
+                    if signal.SIGTERM in os.read(fd, 4096):
+                        self.worker.end_from_control()
+                elif not self._receive(decoder, tid):
+                    self._poll.unregister(self.socket)
+                    self.gone = True
+                    self.worker.agent_gone()
+            if self.worker.ending:
+                self.started.put(None)
+
+    def _receive(self, decoder: _wire.Decoder, tid: int) -> bool:
+        """Handles what has come; False at the end."""
         try:
-            while True:
-                count = self.socket.recv_into(decoder.buffer())
-                if count == 0:
-                    break
-                decoder.received(count)
+            count = self.socket.recv_into(decoder.buffer())
+            if count == 0:
+                return False
+            decoder.received(count)
+            frame = decoder.next()
+            while frame is not None:
+                self._handle(frame, tid)
                 frame = decoder.next()
-                while frame is not None:
-                    self._handle(frame, tid)
-                    frame = decoder.next()
         except OSError:
-            pass
+            return False
         except _wire.ProtocolError as error:
             self.worker.fail(error)
-        self.gone = True
-        self.started.release()
-        self.worker.agent_gone()
+        return True
 
     def _handle(self, frame: _wire.Frame, tid: int) -> None:
         if frame.type == _wire.PING:
@@ -116,7 +137,7 @@ class Control:
             self.worker.drain()
         elif frame.type == _wire.GO:
             self.go = dict(zip(GO_FIELDS, _fields(frame, GO_FIELDS)))
-            self.started.release()
+            self.started.put(None)
         else:
             raise _wire.ProtocolError("type", f"{_wire.KINDS[frame.type].name} from the agent")
 

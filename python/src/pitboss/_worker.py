@@ -21,6 +21,8 @@ from pitboss._tools import BadArguments, Tool
 DATA_FD, CONTROL_FD, CRASH_FD = 3, 4, 5
 # How long atexit callbacks may take, in seconds.
 _ATEXIT_LIMIT = 1.0
+# Between two signals to a main thread that has not noticed the end, in milliseconds.
+_NUDGE_MS = 20
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _exit = os._exit
 
@@ -51,7 +53,7 @@ class _Worker:
         self.cancel_signal = cancel_signal
         self.data = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=DATA_FD)
         self.control = Control(CONTROL_FD, self)
-        self.main = threading.main_thread().ident
+        self.main = threading.get_ident()
         self.limit = _wire.DEFAULT_PAYLOAD_LIMIT
         self.adapter: Any = None
         self.tools: Dict[str, Tool] = {}
@@ -83,7 +85,8 @@ class _Worker:
 
     def _wait_for_go(self) -> None:
         self.waiting = True
-        self.control.started.acquire()
+        if not self.ending:
+            self.control.started.get()
         self.waiting = False
         if self.ending or self.control.go is None:
             raise _End
@@ -328,17 +331,26 @@ class _Worker:
             os.close(null)
         except OSError:
             pass
-        self._end_from_control()
+        self.end_from_control()
 
     def drain(self) -> None:
         """From the control thread: what was sent is still read and served; then the end of the socket ends the loop."""
         self._wake()
 
-    def _end_from_control(self) -> None:
+    def end_from_control(self) -> None:
+        """From the control thread, which then nudges the main thread."""
         self.ending = True
         self._wake()
-        if self.main is not None:
-            signal.pthread_kill(self.main, self.cancel_signal)
+
+    def nudge(self) -> Optional[int]:
+        """From the control thread: interrupts the main thread until it has noticed the end; milliseconds until the next time.
+
+        Once may not be enough: a signal that comes just before a blocking call does not interrupt that call.
+        """
+        if not self.ending or not (self.waiting or (self.interruptible and not self.cancelled)):
+            return None
+        signal.pthread_kill(self.main, self.cancel_signal)
+        return _NUDGE_MS
 
     def _wake(self) -> None:
         try:
@@ -398,7 +410,10 @@ class _Worker:
         # The crash file is the worker's: what the child opens next may get its number.
         faulthandler.disable()
         faulthandler.unregister(self.dump_signal)
-        for fd in (DATA_FD, CONTROL_FD, CRASH_FD):
+        theirs = signal.set_wakeup_fd(-1)
+        if theirs != self.control.signals[1]:
+            signal.set_wakeup_fd(theirs)
+        for fd in (DATA_FD, CONTROL_FD, CRASH_FD, *self.control.signals):
             try:
                 os.close(fd)
             except OSError:
