@@ -1,7 +1,8 @@
-"""sha256 and gzip size of files: compare `sha256sum`.
+"""sha256 and gzip of files: compare `sha256sum`, `gzip -l` and `gzip -dc`.
 
     pitboss run examples/hash_tree.py digest path=README.md
     pitboss run examples/hash_tree.py tree root=docs
+    pitboss --socket PATH call compress path=README.md --out README.md.gz
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ def digest(path: str) -> Dict[str, Any]:
         "size": len(data),
         "gzip_size": len(gzip.compress(data, mtime=0)),
     }
+
+
+@pitboss.tool
+def compress(path: str) -> bytes:
+    """The file in gzip format, as ``gzip -dc`` reads it."""
+    with open(path, "rb") as file:
+        return gzip.compress(file.read(), mtime=0)
 
 
 @pitboss.tool

@@ -54,7 +54,7 @@ class AdapterError(Exception):
 
 def type_name(cls: type) -> str:
     """``ValueError``, ``json.decoder.JSONDecodeError``: with its module unless that is builtins."""
-    module = cls.__module__
+    module = str(cls.__module__)  # None in some made by type()
     if module == "builtins":
         return cls.__qualname__
     if module.startswith("pitboss._"):
@@ -69,6 +69,14 @@ def cut_front(text: str, limit: int) -> str:
         return raw.decode("utf-8")
     mark = "…\n"
     return mark + raw[len(raw) - limit + len(mark.encode()) :].decode("utf-8", "ignore")
+
+
+def show(value: Any, limit: int = 80) -> str:
+    """``repr(value)`` cut to ``limit``. Python refuses it for ints of many digits, and where lists are nested too deeply."""
+    try:
+        return repr(value)[:limit]
+    except Exception:
+        return f"<{type(value).__name__} that cannot be shown>"
 
 
 def message_of(error: BaseException) -> str:

@@ -106,13 +106,15 @@ class _Keeper:
         seen = self.look()
         now = time.monotonic()
         self.ladder, actions = _ladder.decide(self.ladder, seen, now)
+        unfinished = False
         for action in actions:
             if action == _ladder.FINISH:
                 if self.finished():
                     return True
+                unfinished = True  # a child that the look had missed; its death may have been announced already
             else:
                 self.act(action)
-        wait = _ladder.wait(self.ladder, seen, time.monotonic())
+        wait = _ladder.LOOK_AGAIN if unfinished else _ladder.wait(self.ladder, seen, time.monotonic())
         for fd, _ in self.poll.poll(None if wait is None else wait * 1000 + 0.5):
             if fd == self.wakeup.fd:
                 self.wakeup.clear()
@@ -150,8 +152,8 @@ class _Keeper:
         elif action == _ladder.KILL_STRAYS:
             self.kill_children(lambda pid: os.getpgid(pid) != self.worker)
         elif action == _ladder.KILL_ALL:
-            # The leader is not reaped yet, so the group number is this worker's and nobody else's.
-            _process.send_signal(-self.worker, signal.SIGKILL)
+            if not self.ladder.reaped:  # an unreaped leader pins the group's number; after that it may be anybody's
+                _process.send_signal(-self.worker, signal.SIGKILL)
             self.kill_children(lambda pid: True)
         elif action == _ladder.REAP:
             os.waitpid(self.worker, 0)
@@ -214,7 +216,7 @@ def start_worker(spawn: Spawn, keeper: int) -> NoReturn:
         if spawn.execute:
             for fd in range(6):
                 os.set_inheritable(fd, True)
-            argv = [sys.executable, "-c", BOOT, "worker", spawn.library, str(keeper)]
+            argv = [sys.executable, "-c", BOOT, "worker", spawn.library, str(keeper), *spawn.path]
             os.execve(sys.executable, argv, os.environ)
         enter_worker(keeper)
     except BaseException as error:
@@ -228,6 +230,8 @@ def enter_worker(keeper: int) -> NoReturn:
     if not _process.die_with_parent(keeper):
         os._exit(70)
     _process.no_new_privileges()
+    for fd in (3, 4, _CRASH_FD):  # they had to pass the exec of a fresh interpreter, and no other one
+        os.set_inheritable(fd, False)
     faulthandler.enable(file=_CRASH_FD, all_threads=True)
     faulthandler.register(DUMP_SIGNAL, file=_CRASH_FD, all_threads=True, chain=False)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False))
@@ -242,8 +246,18 @@ def enter_worker(keeper: int) -> NoReturn:
     run_worker(int(DUMP_SIGNAL), int(CANCEL_SIGNAL))
 
 
+class _LogPipe(io.FileIO):
+    """A log pipe. Once its reader, the agent, is gone, what is printed goes nowhere and raises nothing."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
 def _text_stream(fd: int) -> io.TextIOWrapper:
-    raw = io.FileIO(fd, "w", closefd=False)
+    raw = _LogPipe(fd, "w", closefd=False)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 

@@ -16,6 +16,9 @@ KILL_ALL = "kill-all"  # KILL the group and every child
 REAP = "reap"  # collect the worker itself; its pid and group number are free from here on
 FINISH = "finish"  # nothing is left: say so and exit 0
 
+# Seconds between two looks where nothing announces what is waited for.
+LOOK_AGAIN = 0.002
+
 ACTIONS = (TERM, REPORT, KILL_STRAYS, KILL_ALL, REAP, FINISH)
 
 
@@ -87,7 +90,7 @@ def decide(state: Ladder, seen: Seen, now: float) -> Tuple[Ladder, List[str]]:
 def wait(state: Ladder, seen: Seen, now: float) -> Optional[float]:
     """Seconds until the next look, None for until something happens."""
     if state.killing or (seen.leader_dead and seen.strays):
-        return 0.002  # a killed process is not gone at once, and one that forks in this moment is seen only by looking
+        return LOOK_AGAIN  # a killed process is not gone at once, and one that forks in this moment is seen only by looking
     if state.kill_at is not None:
         return max(state.kill_at - now, 0.0)
     return None

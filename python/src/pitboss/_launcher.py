@@ -86,12 +86,12 @@ class _Launcher:
         if not _process.die_with_parent(self.parent):
             return False
         self.armed = True
-        self.path = [str(entry) for entry in fields.get("path", [])]
+        self.path = [str(entry) for entry in fields.get("path") or []]
         sys.path[1:1] = self.path
         self.start = str(fields.get("start", "fork"))
         refusal: Optional[Dict[str, str]] = None
         if self.start == "fork":
-            for module in fields.get("preload", []):
+            for module in fields.get("preload") or []:
                 _orders.send(self.link, "preloading", module=module)
                 if not self.preload(module):
                     return False

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from typing import Any, Callable, Dict, List, Literal, NamedTuple, Optional, Tuple, TypeVar, Union
 
-from pitboss._errors import ToolDefinitionError
+from pitboss._errors import ToolDefinitionError, show
 from pitboss._values import encode
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,7 +86,7 @@ class Tool:
                 # A default may be None under a plain annotation, and is then accepted when it is passed.
                 if not _fits(value, parameter.annotation) and not (value is None and parameter.default is None):
                     raise BadArguments(
-                        f"tool {self.name!r}: parameter {name!r} must be {parameter.shown}, not {type(value).__name__} ({value!r:.80})"
+                        f"tool {self.name!r}: parameter {name!r} must be {parameter.shown}, not {type(value).__name__} ({show(value)})"
                     )
 
     def _names(self) -> str:
@@ -96,8 +97,8 @@ class Tool:
         rows: List[Dict[str, Any]] = []
         for p in self.parameters.values():
             row: Dict[str, Any] = {"name": p.name, "required": p.required, "type": p.shown}
-            if not p.required and _sendable(p.default):
-                row["default"] = p.default
+            if not p.required:
+                row.update(_default(p.default))
             rows.append(row)
         properties = {p.name: _schema(p.annotation) for p in self.parameters.values()}
         schema = {"type": "object", "properties": properties, "required": self._required, "additionalProperties": self.open}
@@ -137,7 +138,8 @@ def _schema(annotation: Any) -> Dict[str, Any]:
     if origin in _UNION_TYPES:
         return {"anyOf": [_schema(a) for a in arguments]}
     if origin is Literal:
-        return {"enum": list(arguments)}
+        # What JSON cannot name (bytes, members of an enum) would make the list say less than the type.
+        return {"enum": list(arguments)} if all(a is None or type(a) in (str, int, bool) for a in arguments) else {}
     if origin is list:
         return {"type": "array", "items": _schema(arguments[0])} if arguments else {"type": "array"}
     if origin is dict:
@@ -171,9 +173,10 @@ def _fits(value: Any, annotation: Any) -> bool:
     return True
 
 
-def _sendable(value: Any) -> bool:
+def _default(value: Any) -> Dict[str, Any]:
+    """The default as a value of the wire; nothing if it cannot be sent as one."""
     try:
-        _, parts = encode(value)
+        text, parts = encode(value)
     except TypeError:
-        return False
-    return not parts
+        return {}
+    return {} if parts else {"default": json.loads(text)}

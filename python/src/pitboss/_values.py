@@ -12,6 +12,8 @@ import math
 import re
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
+from pitboss._errors import show
+
 # An int of more than 4 000 decimal digits travels as {"$int": hex}: Python refuses to parse longer decimals (sys.set_int_max_str_digits).
 _BIG = 10**4000
 _HEX = re.compile(r"-?0x[0-9a-f]+")
@@ -59,7 +61,7 @@ def _plain_dict(mapping: Dict[Any, Any], parts: List[bytes]) -> Dict[str, Any]:
     out: Dict[str, Any] = {}
     for key, item in mapping.items():
         if type(key) is not str:
-            raise _Unsendable(f"the key {key!r:.80} is {type(key).__qualname__}, and keys must be str")
+            raise _Unsendable(f"the key {show(key)} is {type(key).__qualname__}, and keys must be str")
         if type(item) not in _PLAIN_TYPES:
             try:
                 item = _plain(item, parts)

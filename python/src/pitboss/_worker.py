@@ -21,15 +21,19 @@ from pitboss._tools import BadArguments, Tool
 DATA_FD, CONTROL_FD, CRASH_FD = 3, 4, 5
 # How long atexit callbacks may take, in seconds.
 _ATEXIT_LIMIT = 1.0
+# Between two signals to a main thread that has not noticed the end, in milliseconds.
+_NUDGE_MS = 20
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _exit = os._exit
 
 
 def run_worker(dump_signal: int, cancel_signal: int) -> NoReturn:
     """The whole life of a worker, in a process whose descriptors and limits are in place."""
-    worker = _Worker(cancel_signal)
+    worker = _Worker(dump_signal, cancel_signal)
     try:
         worker.run()
+    except _wire.ProtocolError as error:
+        worker.fail(error)
     except BaseException as error:  # a fault of ours: never silent, never interpreter finalisation
         try:
             os.write(2, f"pitboss: worker failed: {_errors.traceback_of(error)}\n".encode("utf-8", "replace"))
@@ -43,12 +47,13 @@ class _End(BaseException):
 
 
 class _Worker:
-    def __init__(self, cancel_signal: int) -> None:
+    def __init__(self, dump_signal: int, cancel_signal: int) -> None:
         self.pid = os.getpid()
+        self.dump_signal = dump_signal
         self.cancel_signal = cancel_signal
         self.data = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=DATA_FD)
         self.control = Control(CONTROL_FD, self)
-        self.main = threading.main_thread().ident
+        self.main = threading.get_ident()
         self.limit = _wire.DEFAULT_PAYLOAD_LIMIT
         self.adapter: Any = None
         self.tools: Dict[str, Tool] = {}
@@ -56,6 +61,7 @@ class _Worker:
         self.served = 0
         self.credit: Optional[Credit] = None
         self.context: Optional[_context.Context] = None
+        self.forked = False  # true in what user code forked
         self.ending = False
         self.cancelled = False  # Cancelled was raised in the present call, or must not be any more
         self.interruptible = False  # user code runs: an end raises Cancelled in it
@@ -71,7 +77,7 @@ class _Worker:
             self._wait_for_go()
             if self._begin():
                 self._loop()
-        except _End:
+        except (_End, _errors.Cancelled):  # also Cancelled that came while a failed start was being told
             pass
         self._finish()
 
@@ -79,7 +85,8 @@ class _Worker:
 
     def _wait_for_go(self) -> None:
         self.waiting = True
-        self.control.started.acquire()
+        if not self.ending:
+            self.control.started.get()
         self.waiting = False
         if self.ending or self.control.go is None:
             raise _End
@@ -87,20 +94,21 @@ class _Worker:
     def _begin(self) -> bool:
         go = self.control.go
         assert go is not None
-        self.limit = int(go["payload_limit"])
-        _context.set_worker(str(go["worker"]), str(go["pool"]), int(go["index"]))
-        place, class_name = _adapter.split(str(go["adapter"]))
+        self.limit = go["payload_limit"]
+        _context.set_worker(go["worker"], go["pool"], go["index"])
+        place, class_name = _adapter.split(go["adapter"])
         reason = "ADAPTER_IMPORT"
         try:
-            os.chdir(str(go["workdir"]))
+            os.chdir(go["workdir"])
             self.control.tell(_wire.DOING, {"doing": f"importing {place}"})
-            self.interruptible = True
+            self._allow_interrupt()
             self.adapter, self.tools = _adapter.find(_adapter.load_module(place, _LIBRARY), class_name)
             if self.adapter is not None:
                 reason = "SETUP_RAISED"
                 self.control.tell(_wire.DOING, {"doing": f"running setup of {type(self.adapter).__name__}"})
                 self.adapter.setup()
             self.interruptible = False
+            ready = self._ready()
         except _errors.Cancelled:
             return False
         except BaseException as error:
@@ -110,13 +118,23 @@ class _Worker:
             self.control.tell(_wire.FAILED, _errors.describe(error, reason))
             _flush()
             _exit(1)
-        ready = {
+        self.control.tell(_wire.READY, ready)
+        return True
+
+    def _ready(self) -> Dict[str, Any]:
+        body = {
             "tools": [tool.row() for tool in self.tools.values()],
             "python": "%d.%d.%d" % sys.version_info[:3],
             "pid": self.pid,
         }
-        self.control.tell(_wire.READY, ready)
-        return True
+        size = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+        if size > _wire.MAX_CONTROL_JSON:
+            raise _errors.AdapterError(
+                "ADAPTER_INVALID",
+                f"cannot describe {len(self.tools)} tools: {size} bytes are over the limit of {_wire.MAX_CONTROL_JSON}; "
+                "shorten docstrings and defaults",
+            )
+        return body
 
     # Calls ---------------------------------------------------------------------------------------------------------
 
@@ -128,6 +146,7 @@ class _Worker:
             if frame is None:
                 self.waiting = True
                 if self.ending:
+                    self.waiting = False  # from here on nothing may be raised
                     return
                 try:
                     count = receive(decoder.buffer())
@@ -164,7 +183,9 @@ class _Worker:
     def _answer(self, frame: _wire.Frame) -> None:
         try:
             request = _values.parse(frame.json)
-            arguments = request["args"]
+            name, arguments = request["tool"], request["args"]
+            if type(name) is not str:
+                raise _values.ValueFormatError("the tool must be a string")
             if frame.parts or _values.may_have_references(frame.json):
                 arguments = _values.resolve(arguments, frame.parts)
             if type(arguments) is not dict:
@@ -172,9 +193,9 @@ class _Worker:
         except (_values.ValueFormatError, KeyError, TypeError) as error:
             self._send_error(frame.call, error, "BAD_ARGUMENTS")
             return
-        tool = self.tools.get(request["tool"])
+        tool = self.tools.get(name)
         if tool is None:
-            message = f"there is no tool {request['tool']!r}; there are: {', '.join(sorted(self.tools))}"
+            message = f"there is no tool {name!r}; there are: {', '.join(sorted(self.tools))}"
             self._send_error(frame.call, LookupError(message), "UNKNOWN_TOOL")
             return
         try:
@@ -194,12 +215,10 @@ class _Worker:
 
     def _run(self, tool: Tool, arguments: Dict[str, Any], call: int) -> None:
         try:
-            if self.ending:
-                raise _errors.Cancelled("the worker is ending")
+            self._allow_interrupt()
             if tool.stream:
                 result = self._stream(tool, arguments, call)
             else:
-                self.interruptible = True
                 result = tool.function(**arguments)
                 self.interruptible = False
             text, parts = _values.encode(result)
@@ -224,7 +243,6 @@ class _Worker:
         self.credit = credit
         if self.control.gone:  # it was lost before anybody could close this credit
             credit.close()
-        self.interruptible = True
         generator = tool.function(**arguments)
         index = 0
         try:
@@ -240,10 +258,7 @@ class _Worker:
                 self.interruptible = False  # a frame is sent whole
                 self._send(_wire.CHUNK, call, text, parts)
                 index += 1
-                self.interruptible = True
-                if self.ending and not self.cancelled:
-                    self.cancelled = True
-                    raise _errors.Cancelled("the worker is ending")
+                self._allow_interrupt()
         finally:
             generator.close()
 
@@ -274,7 +289,7 @@ class _Worker:
         if reason in ("BAD_ARGUMENTS", "UNKNOWN_TOOL", "PAYLOAD_TOO_LARGE"):
             body["traceback"] = ""
         if isinstance(error, _errors.ToolError):
-            body["reason"] = error.reason
+            body["reason"] = error.reason if isinstance(error.reason, str) else reason  # an attribute that anybody can set
             if error.retryable is not None:
                 body["retryable"] = bool(error.retryable)
             if error.data is not None:
@@ -295,9 +310,15 @@ class _Worker:
     def _on_cancel(self, signum: int, frame: Optional[FrameType]) -> None:
         self._interrupt()
 
+    def _allow_interrupt(self) -> None:
+        """User code runs from here on. In this order no end is missed: one that came before is noticed here."""
+        self.interruptible = True
+        self._interrupt()
+
     def _interrupt(self) -> None:
         """Runs in the main thread, between two of its instructions."""
         if self.waiting:
+            self.waiting = False  # once: a second signal may come before the first _End has been caught
             raise _End
         if self.interruptible and self.ending and not self.cancelled:
             self.cancelled = True
@@ -314,20 +335,29 @@ class _Worker:
             os.close(null)
         except OSError:
             pass
-        self._end_from_control()
+        self.end_from_control()
 
     def drain(self) -> None:
         """From the control thread: what was sent is still read and served; then the end of the socket ends the loop."""
         self._wake()
 
-    def _end_from_control(self) -> None:
+    def end_from_control(self) -> None:
+        """From the control thread, which then nudges the main thread."""
         self.ending = True
         credit = self.credit
         if credit is not None:
             credit.close()
         self._wake()
-        if self.main is not None and self.interruptible:
-            signal.pthread_kill(self.main, self.cancel_signal)
+
+    def nudge(self) -> Optional[int]:
+        """From the control thread: interrupts the main thread until it has noticed the end; milliseconds until the next time.
+
+        Once may not be enough: a signal that comes just before a blocking call does not interrupt that call.
+        """
+        if not self.ending or not (self.waiting or (self.interruptible and not self.cancelled)):
+            return None
+        signal.pthread_kill(self.main, self.cancel_signal)
+        return _NUDGE_MS
 
     def _wake(self) -> None:
         try:
@@ -341,9 +371,12 @@ class _Worker:
         if context is not None and context.call_id == call:
             context.cancelled = True
 
-    def exit_now(self, code: int) -> NoReturn:
-        """Ends the process from any thread."""
-        _exit(code)
+    def fail(self, error: _wire.ProtocolError) -> NoReturn:
+        """Ends the process from any thread: what comes on a link cannot be read any further."""
+        try:
+            os.write(2, f"pitboss: {error}\n".encode("utf-8", "replace"))
+        finally:
+            _exit(70)
 
     # End -----------------------------------------------------------------------------------------------------------
 
@@ -377,8 +410,17 @@ class _Worker:
 
     def _after_fork(self) -> None:
         """In a child that user code forked: it holds no end of a link and can never answer a call."""
+        if self.forked:  # a child of that child, where the numbers are of files of its own
+            return
+        self.forked = True
         os._exit = _exit
-        for fd in (DATA_FD, CONTROL_FD, CRASH_FD):
+        # The crash file is the worker's: what the child opens next may get its number.
+        faulthandler.disable()
+        faulthandler.unregister(self.dump_signal)
+        theirs = signal.set_wakeup_fd(-1)
+        if theirs != self.control.signals[1]:
+            signal.set_wakeup_fd(theirs)
+        for fd in (DATA_FD, CONTROL_FD, CRASH_FD, *self.control.signals):
             try:
                 os.close(fd)
             except OSError:
