@@ -7,9 +7,11 @@ package chaos
 // Its TERMs are counted by the interpreter's own C handler, which writes one byte each to the wakeup descriptor: a handler in
 // Python could be interrupted by the end of the call between its entry and its write, and would lose the one it should witness.
 //
+// The diary is a thread's: the main one may have to wait in the middle of a stream for credit that a dead agent cannot give.
+//
 // A call ends when the file release.PID appears, else never; setup ends when the file slow is not there.
 const victim = `
-import os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, threading, time
 import pitboss
 
 DIR = os.environ["CHAOS_DIR"]
@@ -37,10 +39,20 @@ def escapees():
         os._exit(0)
     os.waitpid(pid, 0)
 
+def diary():
+    fd = os.open(place("alive.%d" % os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    while True:
+        os.write(fd, b".")
+        time.sleep(0.01)
+
+def keep_diary():
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the main thread's
+    threading.Thread(target=diary, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 def linger(released):
     while True:
         try:
-            note("alive")
             if released():
                 return
             time.sleep(0.01)
@@ -55,6 +67,7 @@ class Victim(pitboss.Adapter):
         escapees()
         signal.set_wakeup_fd(os.open(place("signals.%d" % os.getpid()), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600))
         signal.signal(signal.SIGTERM, lambda *a: None)
+        keep_diary()
         note("ready")
         linger(lambda: not os.path.exists(place("slow")))
 
@@ -76,7 +89,6 @@ class Victim(pitboss.Adapter):
         note("drip")
         while not call_released():
             try:
-                note("alive")
                 yield 1
                 time.sleep(0.005)
             except BaseException:
