@@ -132,7 +132,8 @@ func (l *lines) String() string {
 // options change how a tree is started.
 type options struct {
 	flags []string
-	shell string // runs under sh -c, with the watchdog's command line as "$@"
+	shell string   // runs under sh -c, with the watchdog's command line as "$@"
+	wrap  []string // a command that runs the watchdog's command line
 	env   []string
 	files []*os.File
 	// stderr replaces the collected one.
@@ -166,6 +167,7 @@ func startCommand(t *testing.T, command []string, o options) *tree {
 	if o.shell != "" {
 		args = append([]string{"/bin/sh", "-c", o.shell, "sh"}, args...)
 	}
+	args = append(append([]string{}, o.wrap...), args...)
 	tr.cmd = exec.Command(args[0], args[1:]...)
 	// The race detector holds every exiting process for a second, which would eat the graces under test.
 	tr.cmd.Env = append(append(os.Environ(), testEnv+"="+tr.token, "GORACE=atexit_sleep_ms=0"), o.env...)
