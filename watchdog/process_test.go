@@ -140,7 +140,8 @@ type options struct {
 	stderr *os.File
 	attr   *syscall.SysProcAttr
 	stdin  *os.File
-	bare   bool // without the watchdog
+	bare   bool   // without the watchdog
+	cgroup string // started in this one
 }
 
 func agentCommand(s script) []string {
@@ -174,6 +175,14 @@ func startCommand(t *testing.T, command []string, o options) *tree {
 	tr.cmd.ExtraFiles, tr.cmd.SysProcAttr = o.files, o.attr
 	if o.stdin != nil {
 		tr.cmd.Stdin = o.stdin
+	}
+	if o.cgroup != "" {
+		dir, err := os.Open(o.cgroup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		tr.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	}
 	outR, outW := pipe(t)
 	tr.cmd.Stdout = outW

@@ -14,7 +14,7 @@ import (
 const rootEnv = "PITBOSS_TEST_ROOT"
 
 // startChild starts a child that keeps our standard output, so that its lines reach the test.
-func startChild(kind string) {
+func startChild(kind string) int {
 	cmd := exec.Command(os.Args[0], "role=child", kind)
 	if kind == "root" {
 		cmd.Path = os.Getenv(rootEnv) // the same binary, setuid root
@@ -36,12 +36,13 @@ func startChild(kind string) {
 		}
 		_ = r.Close()
 		neverClosed = append(neverClosed, w)
-		return
+		return cmd.Process.Pid
 	}
 	if err := cmd.Start(); err != nil {
 		panic(err)
 	}
 	go func() { _ = cmd.Wait() }() // a played agent lives until it is killed; nobody is left to join
+	return cmd.Process.Pid
 }
 
 // neverClosed keeps the keepers' pipes open until this process dies; only a role process writes it.

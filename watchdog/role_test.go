@@ -18,25 +18,27 @@ import (
 
 // script is what a played agent does, in the order of the fields.
 type script struct {
-	Hello     bool
-	Version   string        // of HELLO; "" is ours
-	Grace     time.Duration // of HELLO
-	Children  []string      // kinds of children, see playChild
-	Guards    int           // GUARD messages with made-up numbers and one real pidfd
-	Pool      string        // cgroup directory of a POOL
-	Notify    string
-	Stopping  time.Duration // STOPPING
-	Beat      time.Duration // beat this often; 0 never
-	Draining  []int64       // after TERM, one draining beat with each of these
-	Wrong     bool          // say everything that must be refused, see sayWrong
-	DeafLink  bool          // never read an answer, but ask many questions
-	CloseLink bool
-	OnTERM    string // "bye" (default), "ignore", "default"
-	OnABRT    string // "ignore", else Go's own
-	Report    bool   // say what environment and descriptors arrived
-	ExitNow   bool   // do not serve
-	Bye       int    // exit code; announced when there was a HELLO
-	NoBye     bool
+	Hello    bool
+	Version  string        // of HELLO; "" is ours
+	Grace    time.Duration // of HELLO
+	Children []string      // kinds of children, see playChild
+	// GuardChildren guards the direct ones.
+	GuardChildren bool
+	Guards        int    // GUARD messages with made-up numbers and one real pidfd
+	Pool          string // cgroup directory of a POOL
+	Notify        string
+	Stopping      time.Duration // STOPPING
+	Beat          time.Duration // beat this often; 0 never
+	Draining      []int64       // after TERM, one draining beat with each of these
+	Wrong         bool          // say everything that must be refused, see sayWrong
+	DeafLink      bool          // never read an answer, but ask many questions
+	CloseLink     bool
+	OnTERM        string // "bye" (default), "ignore", "default"
+	OnABRT        string // "ignore", else Go's own
+	Report        bool   // say what environment and descriptors arrived
+	ExitNow       bool   // do not serve
+	Bye           int    // exit code; announced when there was a HELLO
+	NoBye         bool
 }
 
 func playRole(role, arg string) int {
@@ -95,7 +97,16 @@ func (p *player) play() int {
 	}
 	p.talk()
 	for _, kind := range s.Children {
-		startChild(kind)
+		pid := startChild(kind)
+		if s.GuardChildren {
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				panic(err)
+			}
+			m := p.ask(ipc.GuardMessage{Kind: ipc.GuardGuard, Flags: uint16(ipc.RoleWorker), PID: uint32(pid), Text: "child"}, fd)
+			_ = unix.Close(fd)
+			say("guarded child %v", m.Kind)
+		}
 	}
 	say("agent %d ready", os.Getpid())
 	if !s.ExitNow {
