@@ -74,8 +74,9 @@ func tools(t *testing.T) string {
 	return dir
 }
 
-// start starts the agent and returns as soon as its process exists; slow keeps the workers in setup.
-func start(t *testing.T, slow bool) *run {
+// start starts the agent and returns as soon as its process exists; slow keeps the workers in setup, change has the last word
+// about the command.
+func start(t *testing.T, slow bool, change ...func(*run)) *run {
 	t.Helper()
 	r := &run{t: t, tree: newTree(t), waited: make(chan struct{}), launchers: map[string]*process{}}
 	r.dir = filepath.Join(os.TempDir(), "chaos-"+r.tree.Token)
@@ -104,6 +105,9 @@ pools:
 	must(t, err)
 	defer log.Close()
 	r.cmd.Stdout, r.cmd.Stderr = log, log
+	for _, f := range change {
+		f(r)
+	}
 	must(t, r.cmd.Start())
 	r.watchdog = r.pin(r.cmd.Process.Pid)
 	go func() { _ = r.cmd.Wait(); close(r.waited) }()
