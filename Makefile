@@ -50,7 +50,7 @@ chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run TestKillMatrix ./agent/chaos -chaos.rounds=$(ROUNDS)
 
 fuzz: ## every fuzz target for FUZZTIME
-	for dir in ipc heartbeat; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
+	for dir in ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; done; done
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/

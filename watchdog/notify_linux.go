@@ -78,11 +78,14 @@ func (n *notifier) due() instant {
 	return n.next
 }
 
-// agentLines is what of an agent's notification is passed on: its sign of life and its wish for time are the watchdog's to say.
+// agentLines is what of an agent's notification is passed on: the sign of life, the wish for time and the beginning of a stop are
+// the watchdog's to say, each when its own loop knows it.
 func agentLines(text string) string {
 	var keep []string
 	for _, line := range strings.Split(text, "\n") {
-		if line == "" || strings.HasPrefix(line, "WATCHDOG=") || strings.HasPrefix(line, "EXTEND_TIMEOUT_USEC=") {
+		name, _, _ := strings.Cut(line, "=")
+		switch name {
+		case "", "WATCHDOG", "EXTEND_TIMEOUT_USEC", "STOPPING":
 			continue
 		}
 		keep = append(keep, line)

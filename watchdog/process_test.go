@@ -132,14 +132,16 @@ func (l *lines) String() string {
 // options change how a tree is started.
 type options struct {
 	flags []string
-	shell string // runs under sh -c, with the watchdog's command line as "$@"
+	shell string   // runs under sh -c, with the watchdog's command line as "$@"
+	wrap  []string // a command that runs the watchdog's command line
 	env   []string
 	files []*os.File
 	// stderr replaces the collected one.
 	stderr *os.File
 	attr   *syscall.SysProcAttr
 	stdin  *os.File
-	bare   bool // without the watchdog
+	bare   bool   // without the watchdog
+	cgroup string // started in this one
 }
 
 func agentCommand(s script) []string {
@@ -166,12 +168,21 @@ func startCommand(t *testing.T, command []string, o options) *tree {
 	if o.shell != "" {
 		args = append([]string{"/bin/sh", "-c", o.shell, "sh"}, args...)
 	}
+	args = append(append([]string{}, o.wrap...), args...)
 	tr.cmd = exec.Command(args[0], args[1:]...)
 	// The race detector holds every exiting process for a second, which would eat the graces under test.
 	tr.cmd.Env = append(append(os.Environ(), testEnv+"="+tr.token, "GORACE=atexit_sleep_ms=0"), o.env...)
 	tr.cmd.ExtraFiles, tr.cmd.SysProcAttr = o.files, o.attr
 	if o.stdin != nil {
 		tr.cmd.Stdin = o.stdin
+	}
+	if o.cgroup != "" {
+		dir, err := os.Open(o.cgroup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		tr.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	}
 	outR, outW := pipe(t)
 	tr.cmd.Stdout = outW

@@ -3,7 +3,6 @@ package watchdog
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -19,24 +18,27 @@ import (
 
 // script is what a played agent does, in the order of the fields.
 type script struct {
-	Hello     bool
-	Version   string        // of HELLO; "" is ours
-	Grace     time.Duration // of HELLO
-	Children  []string      // kinds of children, see playChild
-	Guards    int           // GUARD messages with made-up numbers and one real pidfd
-	Pool      string        // cgroup directory of a POOL
-	Notify    string
-	Stopping  time.Duration // STOPPING
-	Beat      time.Duration // beat this often; 0 never
-	Draining  []int64       // after TERM, one draining beat with each of these
-	DeafLink  bool          // never read an answer, but ask many questions
-	CloseLink bool
-	OnTERM    string // "bye" (default), "ignore", "default"
-	OnABRT    string // "ignore", else Go's own
-	Report    bool   // say what environment and descriptors arrived
-	ExitNow   bool   // do not serve
-	Bye       int    // exit code; announced when there was a HELLO
-	NoBye     bool
+	Hello    bool
+	Version  string        // of HELLO; "" is ours
+	Grace    time.Duration // of HELLO
+	Children []string      // kinds of children, see playChild
+	// GuardChildren guards the direct ones.
+	GuardChildren bool
+	Guards        int    // GUARD messages with made-up numbers and one real pidfd
+	Pool          string // cgroup directory of a POOL
+	Notify        string
+	Stopping      time.Duration // STOPPING
+	Beat          time.Duration // beat this often; 0 never
+	Draining      []int64       // after TERM, one draining beat with each of these
+	Wrong         bool          // say everything that must be refused, see sayWrong
+	DeafLink      bool          // never read an answer, but ask many questions
+	CloseLink     bool
+	OnTERM        string // "bye" (default), "ignore", "default"
+	OnABRT        string // "ignore", else Go's own
+	Report        bool   // say what environment and descriptors arrived
+	ExitNow       bool   // do not serve
+	Bye           int    // exit code; announced when there was a HELLO
+	NoBye         bool
 }
 
 func playRole(role, arg string) int {
@@ -95,7 +97,16 @@ func (p *player) play() int {
 	}
 	p.talk()
 	for _, kind := range s.Children {
-		startChild(kind)
+		pid := startChild(kind)
+		if s.GuardChildren {
+			fd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				panic(err)
+			}
+			m := p.ask(ipc.GuardMessage{Kind: ipc.GuardGuard, Flags: uint16(ipc.RoleWorker), PID: uint32(pid), Text: "child"}, fd)
+			_ = unix.Close(fd)
+			say("guarded child %v", m.Kind)
+		}
 	}
 	say("agent %d ready", os.Getpid())
 	if !s.ExitNow {
@@ -120,6 +131,9 @@ func (p *player) talk() {
 		}
 		m := p.ask(ipc.GuardMessage{Kind: ipc.GuardHello, Value: s.Grace.Microseconds(), Text: version + " run-1"})
 		say("hello %v %d %s", m.Kind, m.Value, m.Text)
+	}
+	if s.Wrong {
+		p.sayWrong()
 	}
 	if s.Guards > 0 {
 		p.guardMany(s.Guards)
@@ -176,6 +190,51 @@ func (p *player) guardMany(n int) {
 	say("guarded %d", n)
 }
 
+// sayWrong sends one message of each wrong kind and says what the answer was.
+func (p *player) sayWrong() {
+	open := func() int {
+		fd, err := unix.PidfdOpen(os.Getpid(), 0)
+		if err != nil {
+			panic(err)
+		}
+		return fd
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		panic(err)
+	}
+	guard := ipc.GuardMessage{Kind: ipc.GuardGuard, Flags: 2, PID: 9, Text: "wrong"}
+	for _, c := range []struct {
+		name  string
+		m     ipc.GuardMessage
+		fds   []int
+		twist func([]byte)
+	}{
+		{"no-descriptor", guard, nil, nil},
+		{"two-descriptors", guard, []int{open(), open()}, nil},
+		{"three-descriptors", guard, []int{open(), open(), open()}, nil},
+		{"no-pidfd", guard, []int{null}, nil},
+		{"half-a-pool", ipc.GuardMessage{Kind: ipc.GuardPool, Text: "x"}, []int{open()}, nil},
+		{"version", guard, []int{open()}, func(b []byte) { b[0] = 2 }},
+		{"kind", guard, []int{open()}, func(b []byte) { b[1] = 99 }},
+		{"of-the-watchdog", ipc.GuardMessage{Kind: ipc.GuardAck}, nil, nil},
+		{"unknown-release", ipc.GuardMessage{Kind: ipc.GuardRelease, PID: 77}, nil, nil},
+		{"second-hello", ipc.GuardMessage{Kind: ipc.GuardHello, Text: ipc.Version}, nil, nil},
+	} {
+		p.seq++
+		c.m.Seq = p.seq
+		b := c.m.Append(nil)
+		if c.twist != nil {
+			c.twist(b)
+		}
+		if err := ipc.SendPacket(p.fd, b, c.fds); err != nil {
+			panic(err)
+		}
+		m := p.hear()
+		say("wrong %s %v %s", c.name, m.Kind, unix.ErrnoName(syscall.Errno(m.Value)))
+	}
+}
+
 func (p *player) tell(m ipc.GuardMessage, fds ...int) {
 	p.seq++
 	m.Seq = p.seq
@@ -189,6 +248,11 @@ func (p *player) tell(m ipc.GuardMessage, fds ...int) {
 
 func (p *player) ask(m ipc.GuardMessage, fds ...int) ipc.GuardMessage {
 	p.tell(m, fds...)
+	return p.hear()
+}
+
+// hear waits for the answer to the last question.
+func (p *player) hear() ipc.GuardMessage {
 	buf := make([]byte, ipc.MaxGuardSize)
 	for {
 		set := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
@@ -247,84 +311,11 @@ func report() {
 	dir, _ := os.ReadDir("/proc/self/fd")
 	for _, e := range dir {
 		target, err := os.Readlink("/proc/self/fd/" + e.Name())
-		if err == nil && !strings.HasPrefix(target, "anon_inode") && !strings.HasPrefix(target, "/proc/") {
+		if err == nil && !strings.HasPrefix(target, "anon_inode") && !strings.HasPrefix(target, "/proc/") && !strings.HasPrefix(target, "/sys/fs/cgroup") { // the Go runtime reads its limit there
 			say("fd %s %s", e.Name(), strings.SplitN(target, ":", 2)[0])
 		}
 	}
 	out, _ := exec.Command("sh", "-c", "ulimit -Sn").Output()
 	say("nofile %s", strings.TrimSpace(string(out)))
 	say("group %v", unix.Getpgrp() == os.Getpid())
-}
-
-// startChild starts a child that keeps our standard output, so that its lines reach the test.
-func startChild(kind string) {
-	cmd := exec.Command(os.Args[0], "role=child", kind)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	name, _, _ := strings.Cut(kind, ":")
-	if name == "setsid" || name == "daemon" || name == "bomb" {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	}
-	if name == "keeper" {
-		// Like a real keeper it sees our death as the end of a pipe that nobody else holds.
-		r, w, err := os.Pipe()
-		if err != nil {
-			panic(err)
-		}
-		cmd.Stdin = r
-		if err := cmd.Start(); err != nil {
-			panic(err)
-		}
-		_ = r.Close()
-		neverClosed = append(neverClosed, w)
-		return
-	}
-	if err := cmd.Start(); err != nil {
-		panic(err)
-	}
-	go func() { _ = cmd.Wait() }() // a played agent lives until it is killed; nobody is left to join
-}
-
-// neverClosed keeps the keepers' pipes open until this process dies; only a role process writes it.
-var neverClosed []*os.File
-
-func playChild(kind string) int {
-	name, arg, _ := strings.Cut(kind, ":")
-	signal.Ignore(syscall.SIGINT, syscall.SIGHUP)
-	switch name {
-	case "keeper": // "keeper:DURATION:FILE": takes so long after its agent's death, then proves that it ended by itself
-		span, file, _ := strings.Cut(arg, ":")
-		d, _ := time.ParseDuration(span)
-		signal.Ignore(syscall.SIGTERM)
-		say("child %s up", name)
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		time.Sleep(d) // the length of its ladder is what this helper is about
-		_ = os.WriteFile(file, []byte("finished"), 0o600)
-		return 0
-	case "daemon": // the classic double fork: our parent never sees the grandchild
-		cmd := exec.Command(os.Args[0], "role=child", "setsid:"+arg)
-		cmd.Stdout = os.Stdout
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		if err := cmd.Start(); err != nil {
-			panic(err)
-		}
-		return 0
-	case "bomb": // runs away: every generation starts the next one in a new session and exits
-		cmd := exec.Command(os.Args[0], "role=child", "bomb:again")
-		cmd.Stdout = os.Stdout
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		if err := cmd.Start(); err != nil {
-			return 1
-		}
-		if arg != "again" {
-			say("child bomb up")
-		}
-		return 0
-	case "plain":
-	default: // "setsid": ignores every polite signal
-		signal.Ignore(syscall.SIGTERM)
-	}
-	say("child %s up %d", name, os.Getpid())
-	for {
-		time.Sleep(time.Hour)
-	}
 }

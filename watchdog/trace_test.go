@@ -18,17 +18,18 @@ func playTracer(arg string) int {
 	runtime.LockOSThread() // a tracer is a thread
 	mode, number, _ := strings.Cut(arg, ":")
 	pid, _ := strconv.Atoi(number)
-	options := 0
-	if mode == "exit" {
-		options = unix.PTRACE_O_TRACEEXIT
+	tids := []int{pid}
+	if mode == "stop" { // a debugger holds every thread
+		tids = nil
+		tasks, _ := os.ReadDir("/proc/" + number + "/task")
+		for _, task := range tasks {
+			tid, _ := strconv.Atoi(task.Name())
+			tids = append(tids, tid)
+		}
 	}
-	if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(pid), 0, uintptr(options), 0, 0); errno != 0 {
-		fmt.Println("cannot trace:", errno)
-		return 1
-	}
-	if mode == "stop" {
-		if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_INTERRUPT, uintptr(pid), 0, 0, 0, 0); errno != 0 {
-			fmt.Println("cannot stop:", errno)
+	for _, tid := range tids {
+		if err := seize(tid, mode); err != nil {
+			fmt.Println("cannot trace:", err)
 			return 1
 		}
 	}
@@ -36,6 +37,23 @@ func playTracer(arg string) int {
 	for {
 		time.Sleep(time.Hour)
 	}
+}
+
+func seize(tid int, mode string) error {
+	options := 0
+	if mode == "exit" {
+		options = unix.PTRACE_O_TRACEEXIT
+	}
+	if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(tid), 0, uintptr(options), 0, 0); errno != 0 {
+		return errno
+	}
+	if mode == "exit" {
+		return nil
+	}
+	if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_INTERRUPT, uintptr(tid), 0, 0, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // playParent starts the command line in arg (one argument per line) from a thread that ends at once, and stays.

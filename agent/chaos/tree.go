@@ -1,7 +1,9 @@
 // Package chaos kills parts of a real agent's tree and counts, by the operating system, what survives.
 //
-// Nothing here asks pitboss what it believes: a process belongs to a run if its environment carries the run's token,
-// which every descendant inherits, whatever session, group or parent it has.
+// Nothing here asks pitboss what it believes. A process belongs to a run if one of four witnesses says so, each of which
+// a process may escape, but not all of them at once: its environment carries the run's token; its arguments do; it holds a
+// file open whose path does; or it is in the run's cgroup (v2), which no process leaves by itself. The last one needs a
+// cgroup that the caller may write, and is used where there is one.
 package chaos
 
 import (
@@ -9,40 +11,101 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // TokenEnv is the variable by which a run's processes are told from all others.
 const TokenEnv = "PITBOSS_CHAOS_TOKEN"
 
-// Alive lists the processes of a run that are not zombies.
-func Alive(token string) []int {
-	mark := []byte(TokenEnv + "=" + token + "\x00")
+// Tree names the processes of one run.
+type Tree struct {
+	Token  string // random, at least 16 characters
+	Cgroup string // directory of the run's cgroup, "" without one
+}
+
+// Sighting is one live process and who saw it.
+type Sighting struct {
+	PID                     int
+	Env, Argv, File, Cgroup bool
+}
+
+// Alive asks every witness and lists the processes that at least one of them saw. Zombies do not count.
+func (t Tree) Alive() []Sighting {
+	inside := t.members()
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
-	var pids []int
+	var all []Sighting
 	for _, dir := range dirs {
-		env, err := os.ReadFile(filepath.Join(dir, "environ")) // empty for a zombie
-		if err != nil || !bytes.Contains(append(env, 0), mark) {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
-			pids = append(pids, pid)
+		s := Sighting{PID: pid, Cgroup: inside[pid], Env: t.marked(dir + "/environ"), Argv: t.marked(dir + "/cmdline"), File: t.holds(dir + "/fd")}
+		if (s.Cgroup || s.Env || s.Argv || s.File) && !zombie(dir) {
+			all = append(all, s)
 		}
 	}
-	return pids
+	return all
+}
+
+func (t Tree) marked(file string) bool {
+	text, err := os.ReadFile(file) // empty for a zombie
+	return err == nil && bytes.Contains(text, []byte(t.Token))
+}
+
+func (t Tree) holds(dir string) bool {
+	names, _ := filepath.Glob(dir + "/*")
+	for _, name := range names {
+		if target, err := os.Readlink(name); err == nil && strings.Contains(target, t.Token) {
+			return true
+		}
+	}
+	return false
+}
+
+// members are the processes of the cgroup.
+func (t Tree) members() map[int]bool {
+	if t.Cgroup == "" {
+		return nil
+	}
+	text, _ := os.ReadFile(filepath.Join(t.Cgroup, "cgroup.procs"))
+	all := map[int]bool{}
+	for _, field := range strings.Fields(string(text)) {
+		if pid, err := strconv.Atoi(field); err == nil {
+			all[pid] = true
+		}
+	}
+	return all
+}
+
+// populated is the kernel's own word for the cgroup, cheap enough to ask every millisecond.
+func (t Tree) populated() bool {
+	text, _ := os.ReadFile(filepath.Join(t.Cgroup, "cgroup.events"))
+	return bytes.Contains(text, []byte("populated 1"))
+}
+
+func zombie(dir string) bool {
+	stat, err := os.ReadFile(dir + "/stat")
+	i := bytes.LastIndexByte(stat, ')')
+	return err != nil || i < 0 || i+2 >= len(stat) || stat[i+2] == 'Z' || stat[i+2] == 'X'
 }
 
 // WaitEmpty waits until no process of the run is left, at most limit, and returns who is left and how long it took. One
 // empty look proves nothing: a process in the middle of its exec shows no environment, and a walk of /proc is no snapshot.
 // So a second look, one tick later, has to be empty too.
-func WaitEmpty(token string, limit time.Duration) ([]int, time.Duration) {
+func (t Tree) WaitEmpty(limit time.Duration) ([]Sighting, time.Duration) {
 	start := time.Now()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	var empty time.Duration
 	for {
-		left := Alive(token)
 		took := time.Since(start)
+		if took < limit && t.Cgroup != "" && t.populated() {
+			empty = 0
+			<-tick.C
+			continue
+		}
+		left := t.Alive()
 		switch {
 		case len(left) == 0 && empty > 0:
 			return nil, empty

@@ -1,0 +1,196 @@
+package chaos
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/pitboss-run/pitboss/agent/client"
+)
+
+// What must hold between the death of a part that the agent survives and the end of the agent.
+
+// belowKeeper pins a keeper's worker and everything that the worker started.
+func (r *run) belowKeeper(i int) []*process {
+	r.t.Helper()
+	var all []*process
+	for _, parent := range []*process{r.keepers[i], r.workers[i]} {
+		for _, pid := range childrenOf(parent.pid) {
+			p := r.pin(pid)
+			r.t.Cleanup(func() { r.unpin(p) })
+			all = append(all, p)
+		}
+	}
+	if len(all) != 1+escapees {
+		r.t.Fatalf("%d processes below keeper %d, want a worker and %d escapees", len(all), r.keepers[i].pid, escapees)
+	}
+	return all
+}
+
+// keeperDied: the worker is gone with all that it started, its call has failed, everybody else serves on, and a replacement
+// serves. It takes the dead worker off the list and puts the replacement on it.
+func (r *run) keeperDied(i int, below []*process, phase string) {
+	r.t.Helper()
+	for _, p := range below {
+		if !p.gone(limit) {
+			r.t.Errorf("process %d below the killed keeper is still there after %s", p.pid, limit)
+		}
+	}
+	dead := r.workers[i].pid
+	if seen, err := os.ReadFile(r.file("signals." + strconv.Itoa(dead))); err != nil || strings.IndexByte(string(seen), byte(syscall.SIGTERM)) >= 0 {
+		r.t.Errorf("worker %d of the killed keeper saw signals %v (%v): it had nobody to send it TERM", dead, seen, err)
+	}
+	r.keepers, r.workers = append(r.keepers[:i:i], r.keepers[i+1:]...), append(r.workers[:i:i], r.workers[i+1:]...)
+	r.wantAlive("keeper")
+	if len(r.calls) > 0 {
+		r.wantOneLost()
+	}
+	if phase == "starting" {
+		must(r.t, os.Remove(r.file("slow")))
+	}
+	r.until("replacement", func() bool { return len(r.noted("ready")) == workers+1 })
+	known := map[int]bool{dead: true}
+	for _, w := range r.workers {
+		known[w.pid] = true
+	}
+	fresh := 0
+	for pid := range r.noted("ready") {
+		if !known[pid] {
+			fresh = pid
+		}
+	}
+	r.adopt(fresh)
+	r.poolServes(fresh, phase)
+}
+
+// adopt puts a replacement on the list of the workers.
+func (r *run) adopt(pid int) {
+	r.t.Helper()
+	w := r.pin(pid)
+	w.pool = poolA
+	w.watch()
+	parent := 0
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	must(r.t, err)
+	if fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])); len(fields) > 1 {
+		parent, _ = strconv.Atoi(fields[1])
+	}
+	r.keepers, r.workers = append(r.keepers, r.pin(parent)), append(r.workers, w)
+}
+
+// poolServes: the replacement answers. Where the pool's other worker is idle too, both are called at once.
+func (r *run) poolServes(fresh int, phase string) {
+	r.t.Helper()
+	if phase == "mid-call" || phase == "mid-stream" {
+		r.wantAnswer(r.call(poolA, "who"), map[int]bool{fresh: true}, "a call after the keeper's death")
+		return
+	}
+	both := map[int]bool{}
+	for _, w := range r.workers {
+		if w.pool == poolA {
+			both[w.pid] = true
+		}
+	}
+	one, other := r.call(poolA, "hang"), r.call(poolA, "hang")
+	r.until("call in both workers of the pool", func() bool { return len(r.noted("hang")) == len(both) })
+	for pid := range both {
+		r.release(pid)
+	}
+	r.wantAnswer(one, both, "a call after the keeper's death")
+	r.wantAnswer(other, both, "a call after the keeper's death")
+}
+
+// wantOneLost: of the running calls exactly one has failed, and says why.
+func (r *run) wantOneLost() {
+	r.t.Helper()
+	var lost []*call
+	r.until("failed call", func() bool {
+		lost = nil
+		for _, k := range r.calls {
+			select {
+			case <-k.done:
+				lost = append(lost, k)
+			default:
+			}
+		}
+		return len(lost) > 0
+	})
+	if len(lost) != 1 || lost[0].pool != poolA || reasonOf(lost[0].err) != client.WorkerDied {
+		r.t.Errorf("%d calls ended, the first in pool %s with %v; want one of pool %s with %s", len(lost), lost[0].pool, lost[0].err, poolA, client.WorkerDied)
+	}
+}
+
+// launchersDied: a new generation starts, the keepers and workers are the same, and a call that ran then is answered.
+func (r *run) launchersDied(phase string) {
+	r.t.Helper()
+	known := map[int]bool{}
+	for _, k := range r.keepers {
+		known[k.pid] = true
+	}
+	for _, l := range r.launchers {
+		if !l.gone(limit) {
+			r.t.Fatalf("launcher %d is still there", l.pid)
+		}
+		known[l.pid] = true
+	}
+	r.until("new generation of launchers", func() bool {
+		fresh := 0
+		for _, pid := range childrenOf(r.agent.pid) {
+			if !known[pid] {
+				fresh++
+			}
+		}
+		return fresh == launchers
+	})
+	r.wantAlive("launchers")
+	if phase == "starting" {
+		must(r.t, os.Remove(r.file("slow")))
+	}
+	r.workerBAnswers("the launchers' death")
+	r.wantAlive("launchers")
+}
+
+// watchdogDied: the agent drains by itself; what runs is answered. What does not end is hurried by an operator.
+func (r *run) watchdogDied() {
+	r.t.Helper()
+	if len(r.calls) == 0 {
+		return
+	}
+	r.workerBAnswers("the watchdog's death")
+	r.agent.kill(syscall.SIGTERM)
+	r.agent.kill(syscall.SIGINT)
+}
+
+// workerBAnswers: the only worker of pool b answers, the call that it runs or a new one.
+func (r *run) workerBAnswers(after string) {
+	r.t.Helper()
+	for _, w := range r.workers {
+		if w.pool != poolB {
+			continue
+		}
+		var k *call
+		for _, running := range r.calls {
+			if running.pool == poolB {
+				k = running
+			}
+		}
+		if k == nil {
+			k = r.call(poolB, "who")
+		} else {
+			r.release(w.pid)
+		}
+		r.wantAnswer(k, map[int]bool{w.pid: true}, "a call over "+after)
+	}
+}
+
+// wantAlive: nobody on the lists is gone.
+func (r *run) wantAlive(killed string) {
+	r.t.Helper()
+	for i := range r.workers {
+		if r.workers[i].gone(0) || r.keepers[i].gone(0) {
+			r.t.Errorf("worker %d or its keeper %d died with the %s; log:\n%s", r.workers[i].pid, r.keepers[i].pid, killed, r.log())
+		}
+	}
+}

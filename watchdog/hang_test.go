@@ -1,0 +1,230 @@
+package watchdog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const quickTimeout = 200 * time.Millisecond
+
+func quick() options { return options{flags: []string{"--agent-timeout", quickTimeout.String()}} }
+
+func beating() script {
+	return script{Hello: true, Grace: 100 * time.Millisecond, Beat: 20 * time.Millisecond, Children: []string{"setsid"}}
+}
+
+// silentFor waits until the agent is judged to be silent for this reason, then for several more timeouts, in which a wrong verdict
+// would kill it. The wait is the thing that is tested.
+func (tr *tree) silentFor(reason string) {
+	tr.t.Helper()
+	tr.stderr.wait(tr.t, reason+"; leaving it alone", 1)
+	<-time.After(6 * quickTimeout)
+	if tr.stderr.has("killing it") || len(tr.alive()) < 3 {
+		tr.t.Fatalf("a %s agent was not left alone", reason)
+	}
+}
+
+// revives: the agent beats again and ends as if nothing had been.
+func (tr *tree) revives() {
+	tr.t.Helper()
+	tr.stderr.wait(tr.t, "beats again", 1)
+	tr.signal(syscall.SIGTERM)
+	tr.exit(0)
+}
+
+func TestAStoppedAgentIsHeld(t *testing.T) {
+	tr := startTree(t, beating(), quick())
+	tr.ready(1)
+	tr.signalAgent(syscall.SIGSTOP)
+	tr.silentFor("stopped")
+	tr.signalAgent(syscall.SIGCONT)
+	tr.revives()
+}
+
+func TestATracedAgentIsHeld(t *testing.T) {
+	tr := startTree(t, beating(), quick())
+	tr.ready(1)
+	tracer := startTracer(t, "stop", tr.agent)
+	tr.silentFor("traced")
+	_ = tracer.Process.Kill() // the kernel lets the agent go
+	tr.revives()
+}
+
+// startTracer starts a process of ours, outside the tree, that traces pid.
+func startTracer(t *testing.T, mode string, pid int) *exec.Cmd {
+	t.Helper()
+	r, w := pipe(t)
+	cmd := exec.Command(os.Args[0], "role=tracer", mode+":"+strconv.Itoa(pid))
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	collect(r).wait(t, "tracing", 1)
+	return cmd
+}
+
+// newCgroup makes a cgroup of version 2; a machine where that cannot be done cannot run this test.
+func newCgroup(t *testing.T) string {
+	t.Helper()
+	for _, mount := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		dir := filepath.Join(mount, fmt.Sprintf("watchdog-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		if _, err := os.Stat(dir + "/cgroup.kill"); err != nil {
+			_ = os.Remove(dir)
+			continue
+		}
+		t.Cleanup(func() {
+			_ = os.WriteFile(dir+"/cgroup.freeze", []byte("0"), 0)
+			_ = os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0)
+			for end := time.Now().Add(patience); os.Remove(dir) != nil && time.Now().Before(end); {
+				<-time.After(time.Millisecond)
+			}
+		})
+		return dir
+	}
+	t.Skip("needs root and a cgroup v2 hierarchy of Linux 5.14 or later")
+	return ""
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAFrozenAgentIsHeld(t *testing.T) {
+	dir := newCgroup(t)
+	tr := startTree(t, beating(), quick())
+	tr.ready(1)
+	writeFile(t, dir+"/cgroup.procs", strconv.Itoa(tr.agent))
+	writeFile(t, dir+"/cgroup.freeze", "1")
+	tr.silentFor("frozen")
+	writeFile(t, dir+"/cgroup.freeze", "0")
+	tr.revives()
+}
+
+// An agent of the lowest priority shares one processor with spinners: it wants to run and is not let.
+func TestAStarvedAgentIsHeld(t *testing.T) {
+	tr := startTree(t, beating(), quick())
+	tr.ready(1)
+	for range 4 {
+		cmd := exec.Command(os.Args[0], "role=spin", "0")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		if err := eachThread(cmd.Process.Pid, pinToFirst); err != nil {
+			t.Fatal(err)
+		}
+	}
+	starve := func(tid int) error {
+		return errors.Join(unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0), pinToFirst(tid))
+	}
+	if err := eachThread(tr.agent, starve); err != nil {
+		t.Fatal(err)
+	}
+	tr.stderr.wait(t, "starved; leaving it alone", 1)
+	tr.stderr.wait(t, "beats again", 1) // 0.1 % of a processor is enough for a beat now and then
+	<-time.After(6 * quickTimeout)
+	if tr.stderr.has("killing it") {
+		t.Fatal("a starved agent was killed")
+	}
+	if err := eachThread(tr.agent, func(tid int) error {
+		return unix.SchedSetAttr(tid, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Nice: -20}, 0)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	tr.signal(syscall.SIGTERM)
+	tr.exit(0)
+}
+
+func pinToFirst(tid int) error {
+	var set unix.CPUSet
+	set.Set(0)
+	return unix.SchedSetaffinity(tid, &set)
+}
+
+// eachThread acts on every thread of a process, twice, because one may have started another meanwhile.
+func eachThread(pid int, act func(tid int) error) error {
+	for range 2 {
+		tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			tid, _ := strconv.Atoi(task.Name())
+			if err := act(tid); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("thread %d: %w", tid, err)
+			}
+		}
+	}
+	return nil
+}
+
+// An agent that could run and does not beat is asked for its stacks, which is the end of a Go program.
+func TestAHangingAgentShowsItsStacks(t *testing.T) {
+	tr := startTree(t, script{Hello: true, Grace: 100 * time.Millisecond, Children: kinds()}, quick())
+	tr.ready(kindsOfEscape)
+	tr.exit(70)
+	for _, want := range []string{"has not beaten for 200ms: hung", "SIGABRT: abort", "goroutine "} {
+		if !tr.stderr.has(want) {
+			t.Errorf("stderr has no %q", want)
+		}
+	}
+	if tr.stderr.has("is still there") {
+		t.Error("an agent that died of ABRT was killed as well")
+	}
+	if d := tr.certificate(); d.Cause != "hang" || d.Killed != kindsOfEscape || d.Count != 0 {
+		t.Errorf("certificate %+v", d)
+	}
+}
+
+// ABRT to the watchdog is the hang path on order: ABRT, two seconds, KILL, clean-up.
+func TestAbortOfTheWatchdog(t *testing.T) {
+	s := beating()
+	s.OnABRT, s.Children = "ignore", kinds()
+	tr := startTree(t, s, options{})
+	tr.ready(kindsOfEscape)
+	start := time.Now()
+	tr.signal(syscall.SIGABRT)
+	tr.stdout.wait(t, "agent got SIGABRT", 1)
+	tr.exit(70)
+	if took := time.Since(start); took < abortGrace {
+		t.Errorf("killed after %v, its stacks may take %v", took, abortGrace)
+	}
+	if d := tr.certificate(); d.Cause != "abort" || d.Killed != kindsOfEscape || !tr.stderr.has("is still there (abort): killing it") {
+		t.Errorf("certificate %+v", d)
+	}
+}
+
+// QUIT, USR1 and HUP are passed on and change nothing; TSTP is not obeyed.
+func TestOtherSignalsOfTheWatchdog(t *testing.T) {
+	tr := startTree(t, beating(), options{attr: &syscall.SysProcAttr{Setsid: true}}) // no terminal: HUP is for the agent
+	tr.ready(1)
+	for _, s := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR2} {
+		tr.signal(s)
+		tr.stdout.wait(t, "agent got "+unix.SignalName(s), 1)
+	}
+	tr.signal(syscall.SIGTSTP)
+	tr.stderr.wait(t, "not stopping for SIGTSTP", 1)
+	tr.signal(syscall.SIGTERM)
+	tr.exit(0)
+	if n := strings.Count(tr.stdout.String(), "agent got"); n != 4 {
+		t.Errorf("the agent got %d signals, want QUIT, HUP, USR2 and TERM once each", n)
+	}
+}
