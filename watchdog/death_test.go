@@ -81,9 +81,7 @@ func TestTheLockIsHeldByOneTreeOnly(t *testing.T) {
 	first.ready(0)
 	second := startTree(t, script{Hello: true}, options{flags: []string{"--lock", lock}})
 	second.exit(75)
-	if !second.stderr.has("cannot lock") {
-		t.Errorf("stderr: %s", second.stderr)
-	}
+	second.stderr.wait(t, "cannot lock", 1)
 	first.signal(syscall.SIGTERM)
 	first.exit(0)
 }
