@@ -9,6 +9,9 @@ import (
 
 func TestDeadlockEndsAtItsDeadline(t *testing.T) {
 	a := startTestAgent(t, testTools, nil)
+	if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	req := request("deadlock", `{}`)
 	req.Timeout = time.Second
 	if e := callFails(t, a, req, CallTimeout); e.PostMortem == nil || !strings.Contains(e.Traceback, "in deadlock") {

@@ -19,6 +19,9 @@ from pitboss._boot import main
 main(sys.argv)
 `
 
+// launcherProtocol is the version of PROTOCOL.md §2 that hello must name.
+const launcherProtocol = 1
+
 // Orders between agent and launcher; PROTOCOL.md §2 gives the fields their meaning.
 type (
 	initOrder struct {
@@ -226,7 +229,9 @@ func (l *launcher) handle(spec launcherSpec, r launcherReport) {
 		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Traceback: r.Traceback,
 			Message: fmt.Sprintf("pool %q cannot preload: %s", l.pool, r.Message)})
 	case "forked", "refused":
-		l.answer(l.waiters, r.Worker, r)
+		if !l.answer(l.waiters, r.Worker, r) && r.Op == "forked" {
+			l.disown(r.Keeper)
+		}
 	case "reaped":
 		l.answerReap(r)
 	}
@@ -235,6 +240,11 @@ func (l *launcher) handle(spec launcherSpec, r launcherReport) {
 // hello checks that the process we started is the interpreter itself. A wrapper that starts Python as its child would
 // stand between us and the launcher: death, parentage and signals would be the wrapper's.
 func (l *launcher) hello(spec launcherSpec, r launcherReport) {
+	if r.Protocol != launcherProtocol {
+		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Message: fmt.Sprintf("the Python half speaks protocol %d, this agent %d; is another `pitboss` first on sys.path?", r.Protocol, launcherProtocol)})
+		_ = l.process.signal(syscall.SIGKILL)
+		return
+	}
 	if r.PID != l.process.pid || r.PPID != os.Getpid() {
 		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Type: "PYTHON_IS_WRAPPER",
 			Message: fmt.Sprintf("interpreter %q is a wrapper that runs Python as its child (pid %d, child of %d); name the interpreter itself: %s",
@@ -255,12 +265,37 @@ func (l *launcher) setDoing(what string) {
 	l.doing = what
 }
 
-func (l *launcher) answer(waiters map[string]chan launcherReport, key string, r launcherReport) {
+// answer hands a reply to who waits for it; false when nobody does.
+func (l *launcher) answer(waiters map[string]chan launcherReport, key string, r launcherReport) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if ch := waiters[key]; ch != nil {
-		ch <- r
-		delete(waiters, key)
+	ch := waiters[key]
+	if ch == nil {
+		return false
+	}
+	ch <- r
+	delete(waiters, key)
+	return true
+}
+
+// disown lets the launcher reap a keeper that came too late for its worker: the agent has closed its link, so it ends.
+func (l *launcher) disown(keeper int) {
+	if err := l.link.send(reapOrder{Op: "reap", Keeper: keeper}); err != nil && !linkEnded(err) {
+		l.log.Error("cannot disown a keeper", "pool", l.pool, "keeper", keeper, "cause", err)
+	}
+}
+
+// giveUp ends the wait for a spawn's reply; one that came in the same moment is disowned.
+func (l *launcher) giveUp(worker string, reply <-chan launcherReport) {
+	l.mu.Lock()
+	delete(l.waiters, worker)
+	l.mu.Unlock()
+	select {
+	case r := <-reply:
+		if r.Op == "forked" {
+			l.disown(r.Keeper)
+		}
+	default:
 	}
 }
 

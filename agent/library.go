@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -26,9 +27,16 @@ func extractLibrary(dir string) (string, error) {
 		return "", err
 	}
 	final := filepath.Join(dir, "python-"+hash[:16])
-	if err := checkOwned(final); err == nil {
-		return final, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	switch err := checkOwned(final); {
+	case err == nil:
+		// Something may have tidied up old files in it (systemd-tmpfiles).
+		if intact(root, os.DirFS(final)) {
+			return final, nil
+		}
+		if err := os.RemoveAll(final); err != nil {
+			return "", fmt.Errorf("cannot renew the Python library: %w", err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -67,6 +75,24 @@ func hashTree(root fs.FS) (string, error) {
 		return nil
 	})
 	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// intact says that every file of the library is there as it should be; bytecode that Python keeps beside them is its own business.
+func intact(root, extracted fs.FS) bool {
+	return fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		want, err := fs.ReadFile(root, name)
+		if err != nil {
+			return err
+		}
+		got, err := fs.ReadFile(extracted, name)
+		if err == nil && !bytes.Equal(got, want) {
+			err = fs.ErrInvalid
+		}
+		return err
+	}) == nil
 }
 
 func openToAll(root string) error {

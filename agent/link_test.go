@@ -43,9 +43,9 @@ func TestAHalfOpenDataSocketIsDeath(t *testing.T) {
 func TestFullBuffersCostTheirOwnWorker(t *testing.T) {
 	t.Run("data", func(t *testing.T) {
 		a := startTestAgent(t, testTools, nil)
-		first := stopTheOnlyWorker(t, a)
+		stopTheOnlyWorker(t, a)
 		req := &Request{Tool: "take", Timeout: time.Second, Args: Value{JSON: []byte(`{"data":{"$part":0}}`), Parts: [][]byte{make([]byte, 10_000_000)}}}
-		if e := callFails(t, a, req, CallTimeout); e.Worker != first.ID {
+		if e := callFails(t, a, req, CallTimeout); e.MayHaveRun || !strings.Contains(e.Message, "never ran") {
 			t.Errorf("%+v", e)
 		}
 		serves(t, a, 2*time.Second)

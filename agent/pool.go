@@ -70,7 +70,10 @@ func (p *pool) poke() {
 
 // call runs one request to its outcome. chunk is nil for a unary call.
 func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error) (*Result, error) {
-	if size := (&Value{JSON: req.Args.JSON, Parts: req.Args.Parts}).size(); size > int(p.cfg.Limits.Payload) {
+	if len(req.Args.Parts) > ipc.MaxParts {
+		return nil, failf(PayloadTooLarge, "arguments with %d binary parts are over the limit of %d; join some of them", len(req.Args.Parts), ipc.MaxParts)
+	}
+	if size := (&Value{JSON: req.Args.JSON, Parts: req.Args.Parts}).size(); size+requestEnvelope+6*len(req.Tool) > int(p.cfg.Limits.Payload) {
 		return nil, failf(PayloadTooLarge, "arguments of %d bytes are over the limit of %d; raise limits.payload of pool %q", size, p.cfg.Limits.Payload, p.cfg.Name)
 	}
 	if req.Timeout <= 0 {
@@ -80,12 +83,23 @@ func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error)
 		}
 	}
 	deadline := time.Now().Add(req.Timeout)
-	frames := 1
-	if chunk != nil {
-		frames = streamChunks + 2
+	for {
+		result, err := p.try(ctx, req, deadline, chunk)
+		if err != errUnsent {
+			return result, err
+		}
+		// Nothing of it has run, so another worker may have it.
+		if !time.Now().Before(deadline) {
+			p.countError()
+			return nil, &Error{Reason: CallTimeout, Pool: p.cfg.Name, Tool: req.Tool,
+				Message: fmt.Sprintf("call to %q could not be handed to a worker within %s: the worker did not read it; it never ran", req.Tool, req.Timeout)}
+		}
 	}
-	c := &call{id: p.agent.nextCall.Add(1), tool: req.Tool, ended: make(chan *Error, 1)}
-	c.frames = make(chan *ipc.Frame, frames)
+}
+
+// try gives a call to one worker; errUnsent if that worker did not get it.
+func (p *pool) try(ctx context.Context, req *Request, deadline time.Time, chunk func(*Value) error) (*Result, error) {
+	c := p.newCall(req.Tool, chunk != nil)
 	w, e := p.acquire(ctx, c, deadline)
 	if e != nil {
 		e.Pool, e.Tool, e.Call = p.cfg.Name, c.tool, c.id
@@ -153,12 +167,6 @@ func (p *pool) setPhase(phase poolPhase, why *Error) {
 	p.phase = phase
 	p.announce()
 	p.agent.healthChanged()
-}
-
-// announce wakes everybody who waits for a change of phase or tools; p.mu is held.
-func (p *pool) announce() {
-	close(p.changed)
-	p.changed = make(chan struct{})
 }
 
 func (p *pool) refusalFor(why *Error) *Error {
@@ -281,49 +289,10 @@ func (p *pool) learnTools(tools []Tool) {
 	p.announce()
 }
 
-// waitTools returns when the tools are known, or nobody is about to say them, or ctx has ended.
-func (p *pool) waitTools(ctx context.Context) {
-	for {
-		p.mu.Lock()
-		known, changed := len(p.tools) > 0 || p.phase != poolStarting, p.changed
-		p.mu.Unlock()
-		if known {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // sink is where the lines of one process go.
 func (p *pool) sink(process string) outputSink {
 	return func(stream string, call uint64, line string) {
 		p.agent.output(p.cfg.Name, process, stream, call, line)
-	}
-}
-
-// waitServing returns nil when the pool is at target, or its failure; ctx bounds the wait.
-func (p *pool) waitServing(ctx context.Context) error {
-	for {
-		p.mu.Lock()
-		phase, failure, changed := p.phase, p.failure, p.changed
-		p.mu.Unlock()
-		switch phase {
-		case poolReady:
-			return nil
-		case poolFailed:
-			return p.refusalFor(failure)
-		case poolDraining, poolStopped:
-			return failf(Draining, "pool %q is %s", p.cfg.Name, phase)
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("cannot wait for pool %q: %w", p.cfg.Name, ctx.Err())
-		}
 	}
 }
 

@@ -162,6 +162,7 @@ func (w *worker) launch() error {
 	case <-w.launcher.dead:
 		return errLauncherDead
 	case <-timeout.C:
+		w.launcher.giveUp(w.id, reply)
 		w.pool.launcherHangs(w.launcher)
 		return failf(PoolFailed, "launcher of pool %q did not fork within %s", cfg.Name, cfg.Timeouts.Start)
 	}

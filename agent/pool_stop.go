@@ -1,0 +1,90 @@
+package agent
+
+import "time"
+
+// turnStopping takes the pool down: intake ends, queued and running calls go on (stopDrain) or not (stopNow), then the
+// workers, then the launchers.
+func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, stopped bool) {
+	p.mu.Lock()
+	p.setPhase(poolDraining, nil)
+	queued := len(p.queue)
+	if how == stopNow {
+		p.refuseQueue()
+		queued = 0
+	}
+	var left []*worker
+	for _, w := range p.workers {
+		left = append(left, w)
+	}
+	p.mu.Unlock()
+	for _, w := range left {
+		p.stopWorker(w, how, queued > 0)
+	}
+	if len(left) > 0 {
+		if queued > 0 {
+			return now.Add(50 * time.Millisecond), false
+		}
+		return time.Time{}, false
+	}
+	p.mu.Lock()
+	p.refuseQueue() // the last worker died, and no other is started any more
+	p.mu.Unlock()
+	return p.stopLaunchers(now)
+}
+
+// refuseQueue tells everybody who waits that the call was never started; p.mu is held.
+func (p *pool) refuseQueue() {
+	for _, wt := range p.queue {
+		e := p.refusal()
+		p.rejected++
+		wt.failed <- e
+	}
+	p.queue = nil
+}
+
+// stopWorker gives one worker the order that fits. While calls wait in the queue of a drain, those that can serve them stay.
+func (p *pool) stopWorker(w *worker, how stopRequest, queued bool) {
+	p.mu.Lock()
+	state, busy, ordered := w.shown.state, w.shown.current != nil, w.shown.stop
+	if how <= ordered || (queued && (state == stateStarting || state == stateReady || state == stateBusy) && how == stopDrain) {
+		p.mu.Unlock()
+		return
+	}
+	w.shown.stop = how
+	p.mu.Unlock()
+	grace := p.cfg.Timeouts.Kill
+	switch {
+	case how == stopNow, state == stateStarting, state == stateHeld:
+		w.order(endOrder{stage: endStop, grace: grace, why: "the agent stops"})
+	case busy:
+		w.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Drain})
+	default: // an idle worker only has its teardown to do
+		w.order(endOrder{stage: endDrain, grace: grace})
+	}
+}
+
+// stopLaunchers ends every generation and waits for its death.
+func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
+	if !p.loop.stopSent {
+		p.loop.stopSent, p.loop.stopBy = true, now.Add(launcherPatience)
+		for _, l := range p.loop.running {
+			l.stop()
+		}
+	}
+	for _, l := range p.loop.running {
+		select {
+		case <-l.dead:
+		default:
+			if now.Before(p.loop.stopBy) {
+				return p.loop.stopBy, false
+			}
+			p.log.Warn("launcher does not end; killing it", "pid", l.process.pid)
+			l.kill()
+			return now.Add(time.Second), false
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setPhase(poolStopped, nil)
+	return time.Time{}, true
+}
