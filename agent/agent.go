@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +27,8 @@ type Options struct {
 	Config     Config
 	ConfigPath string // for status; empty for `run`
 	Socket     string // path of the API's socket; used when Listeners is empty
-	RuntimeDir string // where this agent may write; its parent holds the extracted Python library
+	RuntimeDir string // where this agent may write
+	LibraryDir string // where the Python library is extracted; others of the same user share it. Default: RuntimeDir
 	Version    string // must be the watchdog's
 	GuardFD    int    // descriptor of the watchdog's link, -1 without one
 	Listeners  []net.Listener
@@ -76,7 +76,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.runID = hex.EncodeToString(id)
 	var err error
-	if a.library, err = extractLibrary(filepath.Dir(o.RuntimeDir)); err != nil {
+	if a.library, err = extractLibrary(orElse(o.LibraryDir, o.RuntimeDir)); err != nil {
 		return nil, err
 	}
 	for _, cfg := range o.Config.Pools {

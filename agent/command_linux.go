@@ -3,6 +3,8 @@ package agent
 import (
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +18,8 @@ type Command struct {
 }
 
 // StartCommand starts argv as a child of the agent in a process group of its own. If stdin is a terminal it becomes the
-// terminal's foreground group, so that Ctrl-C and Ctrl-Z are its alone, as under a shell.
+// terminal's foreground group, so that Ctrl-C and Ctrl-Z are its alone, as under a shell. Of env it gets what is not the
+// agent's alone.
 func (a *Agent) StartCommand(argv, env []string) (*Command, error) {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
@@ -32,6 +35,7 @@ func (a *Agent) StartCommand(argv, env []string) (*Command, error) {
 	if err != nil {
 		return nil, err
 	}
+	env = slices.DeleteFunc(env, func(entry string) bool { name, _, _ := strings.Cut(entry, "="); return private(name) })
 	process, err := a.children.start(path, argv, env, dir, []*os.File{os.Stdin, os.Stdout, os.Stderr}, sys)
 	if err != nil {
 		return nil, err

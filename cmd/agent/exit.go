@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
@@ -74,9 +75,13 @@ func report(w io.Writer, err error) int {
 		}
 		return coded.code
 	case errors.As(err, &local):
-		return reportReason(w, string(local.Reason), local.Message, local.Traceback)
+		next := nextStep[string(local.Reason)]
+		if local.Reason == agent.PoolFailed { // a private agent's pool: nobody waits for its next try
+			next = "mend the adapter and run it again"
+		}
+		return reportReason(w, string(local.Reason), local.Message, local.Traceback, next)
 	case errors.As(err, &remote):
-		return reportReason(w, string(remote.Reason), remote.Message, remote.Traceback)
+		return reportReason(w, string(remote.Reason), remote.Message, remote.Traceback, nextStep[string(remote.Reason)])
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}
@@ -84,12 +89,12 @@ func report(w io.Writer, err error) int {
 	return exitInternal
 }
 
-func reportReason(w io.Writer, reason, message, traceback string) int {
+func reportReason(w io.Writer, reason, message, traceback, next string) int {
 	if traceback != "" {
-		fmt.Fprintln(w, traceback)
+		fmt.Fprintln(w, strings.TrimRight(traceback, "\n"))
 	}
 	fmt.Fprintf(w, "pitboss: %s: %s\n", reason, message)
-	if next := nextStep[reason]; next != "" {
+	if next != "" {
 		fmt.Fprintf(w, "  %s\n", next)
 	}
 	if code, ok := reasonExit[reason]; ok {

@@ -153,9 +153,9 @@ func newVersionCommand(g *global) *cobra.Command {
 	return &cobra.Command{Use: "version", Short: "print versions", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if g.json {
-				return printJSON(g.stdout, map[string]any{"version": version, "go": runtime.Version(), "protocol": ipc.FrameVersion})
+				return printJSON(g.stdout, map[string]any{"version": ipc.Version, "go": runtime.Version(), "protocol": ipc.FrameVersion})
 			}
-			fmt.Fprintf(g.stdout, "pitboss %s (%s, protocol %d)\n", version, runtime.Version(), ipc.FrameVersion)
+			fmt.Fprintf(g.stdout, "pitboss %s (%s, protocol %d)\n", ipc.Version, runtime.Version(), ipc.FrameVersion)
 			return nil
 		}}
 }

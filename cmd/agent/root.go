@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 
@@ -12,9 +13,6 @@ import (
 	"github.com/pitboss-run/pitboss/agent/client"
 	"github.com/spf13/cobra"
 )
-
-// version is what agent and watchdog compare at their handshake.
-const version = "0.1.0"
 
 // supervised is the agent of this process, if it has been one: main tells its watchdog the exit code.
 var supervised atomic.Pointer[agent.Agent]
@@ -78,6 +76,13 @@ func wrapUsage(c *cobra.Command) {
 // connect dials the agent that the flags name.
 func (g *global) connect(ctx context.Context) (*client.Client, error) {
 	path := g.socketPath()
+	if base := sharedBase(); filepath.Dir(path) == base {
+		if _, err := os.Lstat(base); err == nil {
+			if err := checkOurs(base, "somebody else may answer there; name a socket with --socket"); err != nil {
+				return nil, err
+			}
+		}
+	}
 	c, err := client.Dial(ctx, path)
 	if err != nil {
 		return nil, noAgent(path, err)

@@ -15,7 +15,9 @@ import (
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
+	"github.com/pitboss-run/pitboss/ipc"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // runFlags are what `run` can be told without a configuration.
@@ -35,7 +37,7 @@ func newRunCommand(g *global) *cobra.Command {
   pitboss run tools.py -- ./server      the server gets $PITBOSS_SOCKET; both end together`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runPrivate(g, f, args, cmd.ArgsLenAtDash())
+			return runPrivate(g, f, cmd.Flags(), args, cmd.ArgsLenAtDash())
 		}}
 	pool := agent.DefaultPool()
 	c.Flags().StringVar(&f.python, "python", "", "interpreter (default: $PITBOSS_PYTHON, $VIRTUAL_ENV, ./.venv, python3)")
@@ -88,7 +90,7 @@ func absoluteAdapter(adapter, workdir string) string {
 	return adapter
 }
 
-func runPrivate(g *global, f *runFlags, args []string, dash int) error {
+func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, dash int) error {
 	var command []string
 	if dash >= 0 {
 		args, command = args[:dash], args[dash:]
@@ -107,46 +109,66 @@ func runPrivate(g *global, f *runFlags, args []string, dash int) error {
 	if err != nil {
 		return fail(exitUsage, "", "%w", err)
 	}
-	if !underGuard && f.runtimeDir == "" {
-		if f.runtimeDir, err = privateDir(); err != nil {
+	p := place{runtimeDir: f.runtimeDir, socket: g.socket}
+	if p.runtimeDir == "" {
+		if p.runtimeDir, err = privateDir(); err != nil {
 			return err
 		}
+		p.private = true // only what this run has made itself is removed at its end
 	}
-	p := place{runtimeDir: f.runtimeDir, socket: filepath.Join(f.runtimeDir, "agent.sock"), private: true}
+	if p, err = p.absolute(); err != nil {
+		return err
+	}
+	if p.socket == "" {
+		p.socket = filepath.Join(p.runtimeDir, "agent.sock")
+	}
 	if !underGuard && cfg.Watchdog.Mode != "off" {
-		again := append([]string{"run", "--runtime-dir", f.runtimeDir}, os.Args[2:]...)
-		if os.Args[1] != "run" { // global flags stood before the command
-			again = append([]string{}, os.Args[1:]...)
-			again = insertAfter(again, "run", "--runtime-dir", f.runtimeDir)
+		err := underWatchdog(cfg, p, again(flags, p.runtimeDir, args, command))
+		if p.private {
+			_ = os.RemoveAll(p.runtimeDir)
 		}
-		return underWatchdog(cfg, p, again)
+		return err
 	}
-	if g.socket != "" {
-		p.socket = g.socket
-	}
-	if !underGuard {
+	if p.private {
 		defer os.RemoveAll(p.runtimeDir)
 	}
 	r := &privateRun{global: g, place: p, oneCall: len(args) > 1}
 	return r.run(cfg, fd, args, command)
 }
 
-func insertAfter(args []string, word string, more ...string) []string {
-	for i, a := range args {
-		if a == word {
-			return append(args[:i+1:i+1], append(more, args[i+1:]...)...)
+// again is the command line of this run once more, for the watchdog to start, in a directory that exists by now.
+func again(flags *pflag.FlagSet, runtimeDir string, args, command []string) []string {
+	line := []string{"run", "--runtime-dir=" + runtimeDir}
+	flags.Visit(func(flag *pflag.Flag) {
+		value := flag.Value.String()
+		if list, ok := flag.Value.(pflag.SliceValue); ok {
+			value = strings.Join(list.GetSlice(), ",")
 		}
+		if flag.Name != "runtime-dir" {
+			line = append(line, "--"+flag.Name+"="+value)
+		}
+	})
+	line = append(line, args...)
+	if len(command) > 0 {
+		line = append(append(line, "--"), command...)
 	}
-	return args
+	return line
 }
 
+// privateDir makes a directory for one run. It is new: nobody's files are in it.
 func privateDir() (string, error) {
 	id := make([]byte, 6)
 	if _, err := rand.Read(id); err != nil {
 		return "", fail(exitInternal, "", "cannot name a private directory: %w", err)
 	}
+	if err := makeDir(runtimeBase()); err != nil {
+		return "", err
+	}
 	dir := filepath.Join(runtimeBase(), "run-"+hex.EncodeToString(id))
-	return dir, makeDir(dir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", fail(exitPermission, "name another place with --runtime-dir", "cannot create a private directory: %w", err)
+	}
+	return dir, nil
 }
 
 // privateRun is one private agent of `run`.
@@ -164,7 +186,7 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 		level = "info"
 	}
 	r.log = newLog(agent.LogConfig{Level: level, Format: "text"})
-	a, err := newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, Version: version, GuardFD: fd,
+	a, err := newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version, GuardFD: fd,
 		Log: r.log, Output: func(_, process, _ string, _ uint64, line string) { fmt.Fprintf(r.stderr, "[%s] %s\n", process, line) }})
 	if err != nil {
 		return err

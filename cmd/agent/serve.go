@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/ipc"
 	"github.com/spf13/cobra"
 )
 
@@ -38,6 +39,9 @@ func serve(g *global, config, runtimeDir string) error {
 	if p.socket == "" {
 		p.socket = defaultSocket(g.instance)
 	}
+	if p, err = p.absolute(); err != nil {
+		return err
+	}
 	fd, supervised, err := agent.InheritedGuard()
 	if err != nil {
 		return fail(exitUsage, "", "%w", err)
@@ -53,7 +57,7 @@ func serve(g *global, config, runtimeDir string) error {
 	if err != nil {
 		return fail(exitConfig, "", "%w", err)
 	}
-	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, Version: version,
+	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
 		GuardFD: fd, Listeners: listeners, Log: log})
 	if err != nil {
 		return err

@@ -29,6 +29,21 @@ type place struct {
 	private    bool // the directory is this run's alone, and goes with it
 }
 
+// absolute makes both paths independent of the working directory, which a launcher does not share.
+func (p place) absolute() (place, error) {
+	for _, path := range []*string{&p.runtimeDir, &p.socket} {
+		if *path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return p, fail(exitInternal, "", "cannot make %q absolute: %w", *path, err)
+		}
+		*path = abs
+	}
+	return p, nil
+}
+
 // runtimeBase is the directory below which agents of this user have theirs.
 func runtimeBase() string {
 	switch {
@@ -37,8 +52,11 @@ func runtimeBase() string {
 	case os.Geteuid() == 0:
 		return "/run/pitboss"
 	}
-	return filepath.Join(os.TempDir(), "pitboss-"+strconv.Itoa(os.Geteuid()))
+	return sharedBase()
 }
+
+// sharedBase is the place of a user without a runtime directory. Anybody may have made it before.
+func sharedBase() string { return filepath.Join(os.TempDir(), "pitboss-"+strconv.Itoa(os.Geteuid())) }
 
 func defaultSocket(instance string) string { return filepath.Join(runtimeBase(), instance+".sock") }
 
@@ -47,13 +65,18 @@ func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fail(exitPermission, "name another place with --runtime-dir", "cannot create %q: %w", dir, err)
 	}
+	return checkOurs(dir, "remove it or name another place with --runtime-dir")
+}
+
+// checkOurs refuses a directory that somebody else owns or may write: who owns it can replace what is in it.
+func checkOurs(dir, next string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return fail(exitPermission, "name another place with --runtime-dir", "cannot use %q: %w", dir, err)
+		return fail(exitPermission, next, "cannot use %q: %w", dir, err)
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-		return fail(exitPermission, "remove it or name another place with --runtime-dir", "cannot use %q: it must be a directory of ours that nobody else can write", dir)
+		return fail(exitPermission, next, "cannot use %q: it must be a directory of ours that nobody else can write", dir)
 	}
 	return nil
 }
@@ -105,8 +128,10 @@ func underWatchdog(cfg agent.Config, p place, args []string) error {
 func newAgent(o agent.Options) (*agent.Agent, error) {
 	debug.SetTraceback("all") // an ABRT of the watchdog shows every goroutine
 	signal.Ignore(syscall.SIGPIPE)
-	if err := makeDir(o.RuntimeDir); err != nil {
-		return nil, err
+	for _, dir := range []string{o.LibraryDir, o.RuntimeDir} {
+		if err := makeDir(dir); err != nil {
+			return nil, err
+		}
 	}
 	a, err := agent.New(o)
 	if err != nil {
