@@ -36,13 +36,19 @@ func execute(args []string) int {
 
 func newRoot(g *global) *cobra.Command {
 	root := &cobra.Command{Use: "pitboss", Short: "pools of warm Python workers that never leave an orphan",
+		Args:          cobra.ArbitraryArgs, // a word that is no command is for RunE to explain
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fail(exitUsage, "`pitboss --help` lists the commands", "unknown command %q", args[0])
+				next := "`pitboss --help` lists the commands"
+				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+					next = "did you mean `pitboss " + near[0] + "`? " + next
+				}
+				return fail(exitUsage, next, "unknown command %q", args[0])
 			}
 			return cmd.Help()
 		}}
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fail(exitUsage, "`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
 	})

@@ -164,7 +164,7 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 			default:
 				stopping = true
 				if n := a.Running(); n > 0 {
-					fmt.Fprintf(os.Stderr, "pitboss: %d calls running, again to kill now\n", n)
+					fmt.Fprintf(os.Stderr, "pitboss: %s running, again to kill now\n", counted(n, "call"))
 				}
 				a.Stop(s.String())
 			}
