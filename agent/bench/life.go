@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func median(all []float64) float64 {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[len(sorted)/2]
+}
+
+// start measures from the exec of `pitboss run` to the moment when 100 workers are ready and its command runs.
+func (h *host) start() error {
+	var took samples
+	for range h.times(5) {
+		dir, err := os.MkdirTemp(h.dir, "s")
+		if err != nil {
+			return err
+		}
+		cmd := exec.Command(filepath.Join(h.bin, "pitboss"), "run", "--python", h.python, "--workers", "100", h.peer("tools.py"), "--", "echo", "ready")
+		cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+dir)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		begin := time.Now()
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		if n, err := out.Read(make([]byte, 5)); n != 5 || err != nil {
+			return fmt.Errorf("cannot start 100 workers: %v", err)
+		}
+		took = append(took, time.Since(begin))
+		if err := cmd.Wait(); err != nil {
+			return err
+		}
+	}
+	h.table.add(row{What: "100 workers ready (fork, stdlib adapter)", Figure: took.String(), Ratio: took.p50().Seconds(), Bar: 1, Unit: "s"})
+	return nil
+}
+
+// death measures from the SIGKILL of the agent to the end of the last process, and an idle worker's end after EOF alone: its
+// keeper is stopped, so that no TERM comes.
+func (h *host) death() error {
+	const workers, grace = 50, 300 * time.Millisecond
+	var idle, stubborn, alone samples
+	for range h.times(20) {
+		t, err := h.startTree(workers, grace)
+		if err != nil {
+			return err
+		}
+		took, err := t.kill(10 * time.Second)
+		if err != nil {
+			return err
+		}
+		idle = append(idle, took)
+	}
+	for range h.times(5) {
+		t, err := h.startTree(workers, grace, "BENCH_IGNORE_TERM=1")
+		if err != nil {
+			return err
+		}
+		took, err := t.kill(10 * time.Second)
+		if err != nil {
+			return err
+		}
+		stubborn = append(stubborn, took)
+	}
+	for range h.times(5) {
+		deaths, err := h.eofAlone(workers)
+		if err != nil {
+			return err
+		}
+		alone = append(alone, deaths...)
+	}
+	h.table.add(row{What: "agent SIGKILL to empty, 50 idle workers", Figure: idle.String(), Ratio: idle.p99().Seconds() * 1000, Bar: 100, Unit: "ms"})
+	h.table.add(row{What: "the same, 50 that ignore TERM, grace 300 ms", Figure: stubborn.String(), Beside: "beyond the grace", Ratio: (stubborn.p99() - grace).Seconds() * 1000, Bar: 150, Unit: "ms"})
+	h.table.add(row{What: "idle worker gone after EOF alone", Figure: alone.String(), Ratio: alone.p99().Seconds() * 1000, Bar: 100, Unit: "ms"})
+	return nil
+}
+
+func (h *host) eofAlone(workers int) (samples, error) {
+	t, err := h.startTree(workers, 3*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	var pids, keepers []int
+	for _, w := range t.status.Pools[0].Workers {
+		pids, keepers = append(pids, w.PID), append(keepers, w.KeeperPID)
+		if err := syscall.Kill(w.KeeperPID, syscall.SIGSTOP); err != nil {
+			return nil, err
+		}
+	}
+	deaths, err := watchDeaths(pids, func() error { return syscall.Kill(t.status.Agent.PID, syscall.SIGKILL) }, 3*time.Second)
+	for _, pid := range keepers {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+	_ = t.cmd.Wait()
+	return deaths, err
+}
+
+// deathOfMany has 1 000 workers once: the watchdog's memory and wake-ups while they idle, then the kill.
+func (h *host) deathOfMany() error {
+	workers := h.times(1000)
+	t, err := h.startTree(workers, time.Second)
+	if err != nil {
+		return err
+	}
+	pid := t.status.Watchdog.PID
+	const window = 10 * time.Second
+	before := switches(pid)
+	timer := time.NewTimer(window)
+	<-timer.C
+	woke := switches(pid) - before
+	anonymous, rss := memory(pid)
+	h.table.add(row{What: fmt.Sprintf("watchdog, %d workers guarded: anonymous", workers), Figure: fmt.Sprintf("%d KiB", anonymous), Ratio: float64(anonymous), Bar: 1024, Unit: "KiB"})
+	h.table.add(row{What: "watchdog: resident", Figure: fmt.Sprintf("%d KiB", rss), Ratio: float64(rss), Bar: 3072, Unit: "KiB"})
+	h.table.add(row{What: "watchdog: context switches per beat", Figure: fmt.Sprintf("%d in %s at one beat a second", woke, window), Ratio: float64(woke) / window.Seconds(), Bar: 5, Unit: "/s"})
+	took, err := t.kill(30 * time.Second)
+	if err != nil {
+		return err
+	}
+	h.table.add(row{What: fmt.Sprintf("agent SIGKILL to empty, %d idle workers, grace 1 s", workers), Figure: short(took), Ratio: took.Seconds(), Bar: 3, Unit: "s"})
+	return nil
+}
+
+// switches counts the context switches of all threads, voluntary or not.
+func switches(pid int) (n int) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, name := range files {
+		n += field(name, "voluntary_ctxt_switches:") + field(name, "nonvoluntary_ctxt_switches:")
+	}
+	return n
+}
+
+// memory is what is the process's alone and what is resident, in KiB.
+func memory(pid int) (anonymous, rss int) {
+	name := fmt.Sprintf("/proc/%d/smaps_rollup", pid)
+	return field(name, "Anonymous:"), field(name, "Rss:")
+}
+
+func field(name, label string) int {
+	text, _ := os.ReadFile(name)
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, label); ok {
+			n, _ := strconv.Atoi(strings.Fields(rest)[0])
+			return n
+		}
+	}
+	return 0
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pitboss-run/pitboss/agent"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	text64     = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+	echoArgs   = `{"text":"` + text64 + `"}`
+	echoResult = `"` + text64 + `"`
+)
+
+// link compares a call on a worker's data socket, dispatch included and gRPC left out, with one round trip in C between two
+// processes pinned in the same way: both on one core, and on two. The two are measured in turn.
+func (h *host) link() error {
+	if out, err := exec.Command("cc", "-O2", "-o", h.peer("roundtrip"), h.peer("roundtrip.c")).CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot compile the C round trip: %w: %s; install a C compiler (gcc)", err, out)
+	}
+	for _, c := range []struct{ name, core string }{{"same core", "0"}, {"two cores", "1"}} {
+		var ours, raw samples
+		for range 3 {
+			n := h.times(5000)
+			out, err := exec.Command(h.peer("roundtrip"), "0", c.core, strconv.Itoa(n)).Output()
+			if err != nil {
+				return fmt.Errorf("cannot run the C round trip: %w", err)
+			}
+			raw = append(raw, nanoseconds(out)...)
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			cmd := exec.Command("taskset", "-c", "0", self, "-link", c.core, "-python", h.python, "-scale", fmt.Sprint(h.scale))
+			cmd.Stderr = os.Stderr
+			if out, err = cmd.Output(); err != nil {
+				return fmt.Errorf("cannot measure the worker link: %w", err)
+			}
+			ours = append(ours, nanoseconds(out)...)
+		}
+		h.table.add(row{What: "worker link echo, " + c.name, Figure: ours.String(), Beside: "C socketpair " + raw.String(),
+			Ratio: ratio(ours.p50(), raw.p50()), Bar: 3, Unit: "x"})
+	}
+	return nil
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+
+func nanoseconds(out []byte) (s samples) {
+	for line := range bytes.Lines(out) {
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(line)), 10, 64); err == nil {
+			s = append(s, time.Duration(n))
+		}
+	}
+	return s
+}
+
+// measureLink is the child that link starts, pinned to core 0: an agent in this process and a real worker on the given core.
+func (h *host) measureLink(core string) error {
+	cfg, pool := agent.Default(), agent.DefaultPool()
+	pool.Name, pool.Adapter, pool.Workdir, pool.Python, pool.Guard, pool.Workers = "default", h.peer("tools.py"), h.dir, h.python, "group", 1
+	cfg.Pools = []agent.PoolConfig{pool}
+	a, err := agent.New(agent.Options{Config: cfg, Socket: filepath.Join(h.dir, "s"), RuntimeDir: filepath.Join(h.dir, "run"), GuardFD: -1,
+		Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(context.Background()) }()
+	defer func() { a.Stop("measured"); <-ended }()
+	if err := a.WaitReady(context.Background()); err != nil {
+		return err
+	}
+	if err := pin(a.Status().Pools[0].Workers[0].PID, core); err != nil {
+		return err
+	}
+	n := h.times(5000)
+	var out bytes.Buffer
+	for i := range n + 500 {
+		req := &agent.Request{Tool: "echo", Args: agent.Value{JSON: []byte(echoArgs)}}
+		start := time.Now()
+		r, err := a.Call(context.Background(), req)
+		took := time.Since(start)
+		if err != nil || string(r.JSON) != echoResult {
+			return fmt.Errorf("cannot call echo: %v", err)
+		}
+		if i >= 500 {
+			fmt.Fprintln(&out, took.Nanoseconds())
+		}
+	}
+	_, err = os.Stdout.Write(out.Bytes())
+	return err
+}
+
+// pin moves every thread of a process to one core.
+func pin(pid int, core string) error {
+	n, err := strconv.Atoi(core)
+	if err != nil {
+		return err
+	}
+	var set unix.CPUSet
+	set.Set(n)
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(tid, &set); err != nil {
+			return fmt.Errorf("cannot pin thread %d to core %d: %w", tid, n, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,75 @@
+// Command bench prints the figures of this host, each beside what it is compared with, in one run:
+//
+//	worker link      Go to Python and back on the data socket, against a C program's round trip on a socket pair
+//	unary call       a gRPC client through the agent, against a grpcio server in Python and ProcessPoolExecutor
+//	start            100 workers ready
+//	death            SIGKILL of the agent to the last process gone; an idle worker after EOF alone
+//	watching         the watchdog's memory and wake-ups with 1 000 workers
+//
+// A bar that is missed is said, not failed; what cannot be measured fails. It needs bin/ (make build), cc, and for the grpcio
+// server a Python that has grpcio (make bench installs it into .venv).
+package main
+
+import (
+	"embed"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+//go:embed peers
+var peers embed.FS
+
+// host is where the measured programs are.
+type host struct {
+	bin, python, dir string // pitboss's binaries; the interpreter; a scratch directory
+	scale            float64
+	table            table
+}
+
+func (h *host) peer(name string) string { return filepath.Join(h.dir, "peers", name) }
+
+// times is a number of repetitions, scaled by -scale.
+func (h *host) times(n int) int { return max(int(float64(n)*h.scale), 3) }
+
+func main() {
+	link := flag.String("link", "", "internal: measure the worker link with the worker on this core")
+	bin := flag.String("bin", "bin", "directory of pitboss and pitboss-watchdog")
+	python := flag.String("python", ".venv/bin/python", "interpreter")
+	out := flag.String("out", "", "write the figures as JSON to this file")
+	scale := flag.Float64("scale", 1, "multiplies every number of repetitions")
+	flag.Parse()
+	if err := run(*link, *bin, *python, *out, *scale); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(link, bin, python, out string, scale float64) error {
+	h := &host{scale: scale}
+	var err error
+	if h.bin, err = filepath.Abs(bin); err != nil {
+		return err
+	}
+	if h.python, err = filepath.Abs(python); err != nil {
+		return err
+	}
+	if h.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(h.dir)
+	if err := os.CopyFS(h.dir, peers); err != nil {
+		return err
+	}
+	if link != "" {
+		return h.measureLink(link)
+	}
+	for _, measure := range []func() error{h.link, h.unary, h.start, h.death, h.deathOfMany} {
+		if err := measure(); err != nil {
+			return err
+		}
+	}
+	h.table.print(os.Stdout)
+	return h.table.write(out, h.python)
+}
