@@ -5,6 +5,7 @@ PYTHON ?= python3
 TOOLS := $(CURDIR)/.build/bin
 VENV := .venv/.ready
 FUZZTIME ?= 20s
+FUZZEXAMPLES ?= 20000
 ROUNDS ?= 25
 
 BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
@@ -12,7 +13,7 @@ PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo test check chaos fuzz gen clean
+.PHONY: help build demo test check chaos fuzz cover gen clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -49,9 +50,13 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run TestKillMatrix ./agent/chaos -chaos.rounds=$(ROUNDS)
 
-fuzz: ## every fuzz target for FUZZTIME
+fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
 	for dir in ipc heartbeat; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; done; done
+	cd python && HYPOTHESIS_PROFILE=fuzz PITBOSS_FUZZ_EXAMPLES=$(FUZZEXAMPLES) ../.venv/bin/python -m pytest -q --timeout 900 -k any_ tests
+
+cover: $(VENV) ## which code the tests run, real processes included: one table
+	.ci/cover
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate

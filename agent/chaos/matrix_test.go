@@ -107,7 +107,11 @@ type run struct {
 
 func binary(t *testing.T) string {
 	t.Helper()
-	path, err := filepath.Abs("../../bin/pitboss")
+	dir := os.Getenv("PITBOSS_BIN") // where prebuilt binaries are
+	if dir == "" {
+		dir = "../../bin"
+	}
+	path, err := filepath.Abs(filepath.Join(dir, "pitboss"))
 	if err != nil {
 		t.Fatal(err)
 	}
