@@ -4,6 +4,7 @@ The processes fork, exec and leave by os._exit, so each child measures itself an
 What a process that is SIGKILLed ran is lost. $PITBOSS_COVERAGE_CONFIG names the configuration, $COVERAGE_FILE the data.
 """
 
+import contextlib
 import os
 
 import coverage
@@ -19,12 +20,15 @@ class _Measured:
         self.now = coverage.Coverage(config_file=os.environ["PITBOSS_COVERAGE_CONFIG"], data_suffix=True, auto_data=True)
         self.now.start()
 
+    def stop(self) -> None:
+        # coverage asserts a nesting of its collectors that forks inside of forks do not keep; what was measured is there.
+        with contextlib.suppress(AssertionError):
+            self.now.stop()
+
     def save(self) -> None:
-        self.now.stop()
-        try:
+        self.stop()
+        with contextlib.suppress(Exception):  # no room, no descriptors: the process under test must not notice
             self.now.save()
-        except Exception:  # no room, no descriptors: the process under test must not notice
-            pass
 
 
 _measured = _Measured()
@@ -42,7 +46,7 @@ def _execve(path, argv, env):  # type: ignore[no-untyped-def]
 
 
 def _after_fork() -> None:
-    _measured.now.stop()
+    _measured.stop()
     _measured.begin()
 
 
