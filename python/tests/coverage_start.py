@@ -4,6 +4,7 @@ The processes fork, exec and leave by os._exit, so each child measures itself an
 What a process that is SIGKILLed ran is lost. $PITBOSS_COVERAGE_CONFIG names the configuration, $COVERAGE_FILE the data.
 """
 
+import atexit
 import contextlib
 import os
 
@@ -17,8 +18,10 @@ class _Measured:
         self.begin()
 
     def begin(self) -> None:
-        self.now = coverage.Coverage(config_file=os.environ["PITBOSS_COVERAGE_CONFIG"], data_suffix=True, auto_data=True)
+        self.now = coverage.Coverage(config_file=os.environ["PITBOSS_COVERAGE_CONFIG"], data_suffix=True)
         self.now.start()
+        # A worker runs the callbacks of atexit before it is done, and what that one complains of would be on its stderr.
+        atexit.unregister(self.now._atexit)
 
     def stop(self) -> None:
         # coverage asserts a nesting of its collectors that forks inside of forks do not keep; what was measured is there.
@@ -50,5 +53,11 @@ def _after_fork() -> None:
     _measured.begin()
 
 
+def _at_exit(started: int) -> None:
+    if os.getpid() == started:  # one that ends by itself, as the tests do
+        _measured.save()
+
+
+atexit.register(_at_exit, os.getpid())
 os._exit, os.execve = _exit, _execve
 os.register_at_fork(after_in_child=_after_fork)
