@@ -5,7 +5,7 @@ PYTHON ?= python3
 TOOLS := $(CURDIR)/.build/bin
 VENV := .venv/.ready
 FUZZTIME ?= 20s
-FUZZEXAMPLES ?= 5000
+FUZZEXAMPLES ?= 2000
 ROUNDS ?= 25
 
 BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
