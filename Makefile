@@ -5,6 +5,7 @@ PYTHON ?= python3
 TOOLS := $(CURDIR)/.build/bin
 VENV := .venv/.ready
 FUZZTIME ?= 20s
+FUZZEXAMPLES ?= 2000
 ROUNDS ?= 25
 
 BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
@@ -12,7 +13,7 @@ PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo test check chaos fuzz gen clean
+.PHONY: help build demo test check chaos fuzz cover gen clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -37,7 +38,7 @@ test: build $(VENV) ## Go tests with -race, Python tests, golden frames both way
 	cd python && ../.venv/bin/python -m pytest -q
 
 check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/staticcheck ## format, vet, static analysis, ruff, mypy, proto lint, generated code, imports
-	test -z "$$(gofmt -l agent cmd heartbeat ipc python watchdog | tee /dev/stderr)"
+	test -z "$$(gofmt -l agent cmd examples heartbeat ipc python watchdog | tee /dev/stderr)"
 	go vet ./...
 	$(TOOLS)/staticcheck ./...
 	cd python && ../.venv/bin/ruff check src tests && ../.venv/bin/mypy
@@ -49,9 +50,13 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run TestKillMatrix ./agent/chaos -chaos.rounds=$(ROUNDS)
 
-fuzz: ## every fuzz target for FUZZTIME
+fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
 	for dir in ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; done; done
+	cd python && HYPOTHESIS_PROFILE=fuzz PITBOSS_FUZZ_EXAMPLES=$(FUZZEXAMPLES) ../.venv/bin/python -m pytest -q --timeout 900 -k "test_any_ or round_trip" tests
+
+cover: $(VENV) ## which code the tests run, real processes included: one table
+	.ci/cover
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate

@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	binary = filepath.Join(dir, "pitboss-watchdog")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "../cmd/watchdog")
+	flags := []string{"build", "-trimpath", "-ldflags=-s -w", "-o", binary}
+	if covered() {
+		flags = append(flags, "-cover", "-coverpkg=github.com/pitboss-run/pitboss/...")
+	}
+	build := exec.Command("go", append(flags, "../cmd/watchdog")...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build the watchdog: %v\n%s", err, out)
@@ -45,6 +49,9 @@ func TestMain(m *testing.M) {
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
+
+// covered says that the binaries shall count what they run (`make cover`).
+func covered() bool { return os.Getenv("GOCOVERDIR") != "" }
 
 // tree is one started watchdog with everything below it.
 type tree struct {

@@ -23,7 +23,7 @@ LIBRARY = str(Path(__file__).resolve().parents[1] / "src")
 BEHAVIOURS = str(Path(__file__).resolve().parent / "behaviours.py")
 TOKEN_ENV = "PITBOSS_TEST_TOKEN"
 # Bounds every wait for an event, in seconds; long, because the machine may be busy.
-PATIENCE = 30.0
+PATIENCE = float(os.environ.get("PITBOSS_TEST_PATIENCE", "30"))
 
 
 class ToolFailed(Exception):

@@ -14,8 +14,9 @@ from agent_end import Launcher, Worker, alive, eventually, kill
 from hypothesis import settings
 
 # `make fuzz`: many more examples than a test run can afford.
-settings.register_profile("fuzz", max_examples=int(os.environ.get("PITBOSS_FUZZ_EXAMPLES", "20000")), deadline=None)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+settings.register_profile("fuzz", max_examples=int(os.environ.get("PITBOSS_FUZZ_EXAMPLES", "2000")), deadline=None)
+settings.register_profile("test", deadline=None)  # a busy machine is no failure
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
 _PR_SET_CHILD_SUBREAPER = 36
 

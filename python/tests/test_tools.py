@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Dict, List, Literal, Optional, Union
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import pitboss
 from pitboss._tools import BadArguments, Tool
@@ -62,6 +64,34 @@ def test_what_does_not_fit_is_named(bad: Dict[str, Any], named: str) -> None:
     with pytest.raises(BadArguments) as caught:
         Tool(sample).check(bad)
     assert named in str(caught.value)
+
+
+HUGE = st.just(5000).map(lambda digits: -(10**digits))  # made when drawn: nobody can show it
+NAMES = st.sampled_from(["text", "count", "ratio", "raw", "mode", "items", "table", "free"])
+ANY_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | HUGE | st.floats() | st.text(max_size=5) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+
+
+@given(st.dictionaries(NAMES | st.text(max_size=5), ANY_VALUE))
+def test_any_arguments_fit_or_one_typed_error(arguments: Dict[str, Any]) -> None:
+    try:
+        Tool(sample).check(arguments)
+    except BadArguments as error:
+        assert str(error).startswith("tool 'sample'")
+        return
+    assert type(arguments["text"]) is str and set(arguments) <= set(Tool(sample).parameters)
+
+
+def test_any_depth_fits_or_one_typed_error() -> None:
+    nested: Any = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(BadArguments):
+        Tool(sample).check({"text": nested})
+    while nested:  # deallocated step by step, whatever the interpreter does with deep recursion
+        nested = nested.pop()
 
 
 def test_the_row_of_a_tool() -> None:

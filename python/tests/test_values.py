@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import json
 import math
 from typing import Any
 
@@ -68,6 +69,57 @@ def test_refusals_name_the_path(value: Any, path: str) -> None:
 def test_what_is_no_value(text: bytes) -> None:
     with pytest.raises(_values.ValueFormatError):
         _values.decode(text)
+
+
+# Texts near to values: objects whose keys begin with $, numbers that Python refuses, nesting.
+NEAR = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["nan", "inf", "0x1f", "-0x0", "0xg", 10**4299]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.sampled_from(["$part", "$float", "$int", "$dict", "$", "a"]), inner | st.integers(-1, 3), max_size=2),
+)
+
+
+TEXTS = st.binary(max_size=200) | st.text(max_size=100).map(str.encode) | NEAR.map(lambda value: json.dumps(value).encode())
+
+
+@given(TEXTS, st.lists(st.binary(), max_size=3))
+def test_any_text_is_a_value_or_one_typed_error(text: bytes, parts: list[bytes]) -> None:
+    try:
+        value = _values.decode(text, parts)
+    except _values.ValueFormatError:
+        return
+    try:
+        again = _values.encode(value)
+    except TypeError as error:  # JSON can name what UTF-8 cannot carry
+        assert "surrogate" in str(error) or "nested too deeply" in str(error)
+        return
+    assert same(_values.decode(*again), value)
+
+
+@given(st.integers(1, 20_000), st.sampled_from([b"[", b'{"$dict":', b'{"a":', b'[{"$part":']))
+def test_any_depth_is_a_value_or_one_typed_error(depth: int, opening: bytes) -> None:
+    for text in (opening * depth, opening * depth + b"1" + (b"]" if opening == b"[" else b"}") * depth):
+        try:
+            _values.decode(text)
+        except _values.ValueFormatError:
+            pass
+
+
+HUGE = st.just(5000).map(lambda digits: 10**digits)  # made when drawn: nobody can show it
+
+
+@given(st.recursive(SCALARS | st.builds(object) | HUGE, lambda inner: st.lists(inner) | st.dictionaries(SCALARS, inner)))
+def test_any_object_is_encoded_or_one_type_error(value: Any) -> None:
+    try:
+        text, parts = _values.encode(value)
+    except TypeError:
+        return
+    assert same(_values.decode(text, parts), value)
 
 
 def test_every_part_once_in_order() -> None:

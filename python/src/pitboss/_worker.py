@@ -354,8 +354,8 @@ class _Worker:
 
         Once may not be enough: a signal that comes just before a blocking call does not interrupt that call.
         """
-        if not self.ending or not (self.waiting or (self.interruptible and not self.cancelled)):
-            return None
+        if not (self.ending and self.interruptible and not self.cancelled):
+            return None  # it has noticed, or waits for what the end of the links ends
         signal.pthread_kill(self.main, self.cancel_signal)
         return _NUDGE_MS
 
