@@ -339,18 +339,6 @@ func TestEngineExtendsWithProgressOnly(t *testing.T) {
 	}
 }
 
-func TestBeatsCostNoMemory(t *testing.T) {
-	e := engineIn(t, running, 0)
-	ev := event{kind: evBeat, calls: 3}
-	now := instant(0)
-	if n := testing.AllocsPerRun(1000, func() { now++; e, _, _ = e.step(ev, now) }); n != 0 {
-		t.Errorf("%v allocations a beat", n)
-	}
-	if e.beatAt != now {
-		t.Error("the beats were not heard")
-	}
-}
-
 func TestNamesOfPhasesAndEvents(t *testing.T) {
 	seen := map[string]bool{}
 	for p := range phaseCount {

@@ -228,3 +228,18 @@ func TestOtherSignalsOfTheWatchdog(t *testing.T) {
 		t.Errorf("the agent got %d signals, want QUIT, HUP, USR2 and TERM once each", n)
 	}
 }
+
+// A background job of a shell without job control, and nohup, start us with INT and HUP ignored: that stays so.
+func TestIgnoredSignalsStayIgnored(t *testing.T) {
+	tr := startTree(t, beating(), options{shell: `trap "" INT HUP; exec "$@"`})
+	tr.ready(1)
+	tr.signal(syscall.SIGINT)
+	tr.signal(syscall.SIGHUP)
+	tr.signal(syscall.SIGUSR2) // comes after them
+	tr.stdout.wait(t, "agent got SIGUSR2", 1)
+	if tr.stdout.has("SIGINT") || tr.stdout.has("SIGHUP") {
+		t.Error("an ignored signal was passed on")
+	}
+	tr.signal(syscall.SIGTERM)
+	tr.exit(0)
+}
