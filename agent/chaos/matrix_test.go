@@ -45,7 +45,7 @@ func (c *cell) String() string {
 		return fmt.Sprintf("%-36s no round came to its end", c.name)
 	}
 	sort.Slice(c.took, func(i, j int) bool { return c.took[i] < c.took[j] })
-	at := func(share int) time.Duration { return c.took[(len(c.took)-1)*share/100].Round(time.Millisecond) }
+	at := func(share int) time.Duration { return c.took[(len(c.took)*share+99)/100-1].Round(time.Millisecond) } // nearest rank
 	return fmt.Sprintf("%-36s %3d rounds, %d survivors, empty after p50 %6s p99 %6s max %6s, %d workers with one TERM and their grace, %d/%d by their diary, %d not run",
 		c.name, len(c.took), c.survivors, at(50), at(99), at(100), c.workers, c.proven, c.last, c.stalled)
 }
@@ -63,8 +63,8 @@ func TestKillMatrix(t *testing.T) {
 	for _, names := range targets {
 		for _, phase := range phases {
 			c := &cell{name: names + "/" + phase}
-			cells = append(cells, c)
 			t.Run(c.name, func(t *testing.T) {
+				cells = append(cells, c)
 				for i := range *rounds {
 					t.Run(strconv.Itoa(i+1), func(t *testing.T) { killOnce(t, c, names, phase, randomOf(s, c.name, i)) })
 				}
