@@ -48,7 +48,7 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go test -count=1 -run Import ./heartbeat ./ipc .
 
 chaos: build ## the kill matrix; ROUNDS per cell
-	go test -count=1 -timeout 60m -v -run TestKillMatrix ./agent/chaos -chaos.rounds=$(ROUNDS)
+	go test -count=1 -timeout 60m -v -run TestKill ./agent/chaos -chaos.rounds=$(ROUNDS)
 
 fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
 	for dir in ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \

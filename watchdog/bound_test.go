@@ -88,6 +88,29 @@ func TestAnAgentThatCannotDieIsNamed(t *testing.T) {
 	tr.nobodyLeft()
 }
 
+// A tracer that does not wait keeps the status of a dead agent from its parent. The agent is dead all the same: its tree is cleaned
+// up at once, without a busy loop, and the zombie is named.
+func TestADeadAgentThatATracerKeeps(t *testing.T) {
+	s := beating()
+	s.Children = kinds()
+	tr := startTree(t, s, options{flags: []string{"--agent-timeout", "1h"}})
+	tr.ready(kindsOfEscape)
+	tracer := startTracer(t, "zombie", tr.agent)
+	if err := tracer.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tr.signalAgent(syscall.SIGKILL)
+	tr.exitLeaving(0)
+	usage := tr.cmd.ProcessState
+	if cpu := usage.UserTime() + usage.SystemTime(); cpu > time.Second {
+		t.Errorf("the watchdog used %v of processor time", cpu)
+	}
+	d := tr.certificate()
+	if d.Count != 1 || len(d.Survivors) != 1 || d.Survivors[0].PID != tr.agent || d.Survivors[0].State != "Z" || d.Survivors[0].Tracer != tracer.Process.Pid || d.Cause != "unknown" {
+		t.Errorf("certificate %+v", d)
+	}
+}
+
 // A child that became root under a watchdog that is not: the refusal of the kernel is in the certificate.
 func TestAKillThatIsNotPermittedIsReported(t *testing.T) {
 	if os.Geteuid() != 0 {

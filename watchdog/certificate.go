@@ -26,7 +26,7 @@ type survivor struct {
 type certificate struct {
 	runID    string
 	agentPID int
-	cause    string // "exit N", "signal SIGX", "hang", "abort", "stop timeout"
+	cause    string // "exit N", "signal SIGX", "unknown" (a tracer keeps it), "hang", "abort", "stop timeout"
 	// detect is from the return of poll(2) to the recorded death. The time from the death to that return is the kernel's
 	// wake-up and cannot be seen from here.
 	detect time.Duration

@@ -48,7 +48,7 @@ func TestTunedEnvironmentIsUndone(t *testing.T) {
 		{"PATH=/bin"}, {"GOMAXPROCS=3", "GOGC=off", "X=1"}, {"GOGC=", "GOMAXPROCS=8"}, {"GOGCX=1", "PITBOSS_KEEP=1"}, {},
 	} {
 		tuned := tunedEnv(env)
-		for _, name := range []string{"PITBOSS_TUNED=1", "GOMAXPROCS=1", "GOGC=10"} {
+		for _, name := range []string{"PITBOSS_TUNED=1", tunedProcs, tunedGC} {
 			n := 0
 			for _, kv := range tuned {
 				if kv == name {

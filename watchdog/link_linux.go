@@ -39,7 +39,6 @@ func (l *link) receive(last bool) (h heard, more bool) {
 		return heard{}, false
 	}
 	n, fds, err := ipc.RecvPacket(l.fd, l.buf[:], ipc.MaxGuardFDs)
-	var cut *ipc.TruncatedError
 	switch {
 	case err == nil:
 		m, bad := ipc.DecodeGuard(l.buf[:n])
@@ -53,17 +52,19 @@ func (l *link) receive(last bool) (h heard, more bool) {
 		}
 	case errors.Is(err, ipc.ErrWouldBlock):
 		return heard{}, false
-	case errors.As(err, &cut):
+	default:
+		var cut *ipc.TruncatedError // here, because errors.As puts it on the heap and a beat must not pay for that
+		if !errors.As(err, &cut) {  // the end
+			_ = unix.Close(l.fd)
+			l.fd, l.pending = -1, nil
+			return heard{}, false
+		}
 		m, _ := ipc.DecodeGuard(l.buf[:n])
 		errno := syscall.EMFILE
 		if cut.Data {
 			errno = syscall.EMSGSIZE
 		}
 		h = refuse(m.Seq, errno, err.Error())
-	default: // the end
-		_ = unix.Close(l.fd)
-		l.fd, l.pending = -1, nil
-		return heard{}, false
 	}
 	if h.answer.Kind != 0 {
 		l.pending = h.answer.Append(l.pending[:0])

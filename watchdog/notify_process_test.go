@@ -103,12 +103,12 @@ func TestNotificationsComeFromTheMainProcess(t *testing.T) {
 // The guardian's sign of life goes on while the agent is stopped: it is held, not hung.
 func TestTheGuardianLivesWhileTheAgentIsStopped(t *testing.T) {
 	m := startServiceManager(t)
-	tr := startTree(t, script{Hello: true, Beat: 50 * time.Millisecond}, options{env: m.env("WATCHDOG_USEC=300000"), flags: []string{"--agent-timeout", "200ms"}})
+	tr := startTree(t, script{Hello: true, Beat: 50 * time.Millisecond}, options{env: m.env("WATCHDOG_USEC=300000"), flags: quick().flags})
 	tr.ready(0)
 	m.heard.wait(t, " WATCHDOG=1", 3)
 	tr.signalAgent(syscall.SIGSTOP)
 	tr.stderr.wait(t, "stopped; leaving it alone", 1)
-	m.heard.wait(t, " WATCHDOG=1", m.count(" WATCHDOG=1")+15) // 1.5 s: seven agent timeouts
+	m.heard.wait(t, " WATCHDOG=1", m.count(" WATCHDOG=1")+20) // 2 s: four agent timeouts
 	tr.signalAgent(syscall.SIGCONT)
 	tr.stderr.wait(t, "beats again", 1)
 	tr.signal(syscall.SIGTERM)

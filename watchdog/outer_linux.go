@@ -63,11 +63,12 @@ func runOuter(cfg *config, m manager, signals *signalPipe, parent int, out *writ
 }
 
 func (o *outer) run() int {
+	inner := int32(o.inner.fd)
 	for {
 		set := [...]unix.PollFd{
 			{Fd: int32(o.signals.read), Events: unix.POLLIN},
 			{Fd: int32(o.mark), Events: unix.POLLIN},
-			{Fd: int32(o.inner.fd), Events: unix.POLLIN},
+			{Fd: inner, Events: unix.POLLIN},
 			{Fd: int32(o.parent), Events: unix.POLLIN},
 		}
 		if _, err := unix.Poll(set[:], -1); err != nil {
@@ -88,6 +89,9 @@ func (o *outer) run() int {
 				return 128 + int(o.inner.status.Signal())
 			}
 			return o.inner.status.ExitStatus()
+		}
+		if set[2].Revents != 0 {
+			inner = -1 // a tracer keeps its status from us; SIGCHLD comes when it lets go
 		}
 	}
 }

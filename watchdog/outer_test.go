@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,6 +97,35 @@ func TestTheInnerProcessDies(t *testing.T) {
 	if got := tr.cmd.ProcessState.ExitCode(); got != 128+9 {
 		t.Errorf("exit code %d, want 137", got)
 	}
+	if !slices.Contains(tr.alive(), tr.agent) {
+		t.Error("the agent did not live on")
+	}
+}
+
+// A tracer that keeps the status of the inner process makes the outer one wait, not spin.
+func TestTheOuterProcessWaitsForATracer(t *testing.T) {
+	tr, stranger := besideStranger(t, beating(), options{})
+	inner := parentOf(t, tr.agent)
+	tracer := startTracer(t, "zombie", inner)
+	if err := tracer.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(inner, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(time.Second) // of waiting, in which a spinning process would use a processor
+	select {
+	case <-tr.done:
+		t.Fatal("the status was taken over before there was one")
+	default:
+	}
+	_ = tracer.Process.Kill()
+	<-tr.done
+	usage := tr.cmd.ProcessState
+	if cpu := usage.UserTime() + usage.SystemTime(); usage.ExitCode() != 128+9 || cpu > 500*time.Millisecond {
+		t.Errorf("exit code %d after %v of processor time", usage.ExitCode(), cpu)
+	}
+	_ = unix.Kill(stranger, unix.SIGKILL)
 }
 
 func TestInnerIsForWatchdogsOnly(t *testing.T) {

@@ -157,10 +157,13 @@ func (l *loop) onDeath(woke instant) {
 		return
 	}
 	if !l.agent.reaped {
-		if n, err := unix.Wait4(l.agent.pid, &l.agent.status, unix.WNOHANG|unix.WALL, nil); err != nil || n != l.agent.pid {
-			return // the poll was wrong, or a tracer holds the zombie back
+		n, err := unix.Wait4(l.agent.pid, &l.agent.status, unix.WNOHANG|unix.WALL, nil)
+		l.agent.reaped = err == nil && n == l.agent.pid
+		// A tracer that does not wait keeps the status from us (ptrace(2)). The process is dead all the same: its children are
+		// ours by now, and so is its zombie, until the tracer lets go.
+		if !l.agent.reaped && !readable(l.agent.fd) {
+			return
 		}
-		l.agent.reaped = true
 	}
 	l.onLink(true)
 	l.agent.dead = true

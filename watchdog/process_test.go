@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,6 +30,11 @@ var binary string // the watchdog, built once by TestMain
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && strings.HasPrefix(os.Args[1], "role=") {
 		os.Exit(playRole(strings.TrimPrefix(os.Args[1], "role="), os.Args[2]))
+	}
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) { // nohup: what we start would ignore it too
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
 	}
 	dir, err := os.MkdirTemp("", "watchdog-test")
 	if err != nil {

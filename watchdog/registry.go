@@ -1,6 +1,7 @@
 package watchdog
 
 import (
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -133,6 +134,10 @@ func (r *registry) guard(m ipc.GuardMessage, fd int) heard {
 		r.kernel.close(int(r.guards[i].fd))
 		r.guards[i] = g
 		return heard{}
+	}
+	if len(r.guards) == cap(r.guards) {
+		// Twice the room each time: append alone takes a quarter more, and what it leaves behind adds up to four lists.
+		r.guards = slices.Grow(r.guards, max(len(r.guards), 16))
 	}
 	r.guards = append(r.guards, g)
 	return heard{}

@@ -97,6 +97,9 @@ func (p *player) play() int {
 	}
 	p.talk()
 	for _, kind := range s.Children {
+		if s.Beat > 0 {
+			p.tell(ipc.GuardMessage{Kind: ipc.GuardBeat}) // starting children takes its time
+		}
 		pid := startChild(kind)
 		if s.GuardChildren {
 			fd, err := unix.PidfdOpen(pid, 0)

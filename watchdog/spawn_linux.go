@@ -24,8 +24,11 @@ func (p *process) signal(n int) {
 	}
 }
 
-// cause is how a reaped process ended: "exit N" or "signal SIGX".
+// cause is how a dead process ended: "exit N", "signal SIGX", or "unknown" while a tracer keeps its status.
 func (p *process) cause() string {
+	if !p.reaped {
+		return "unknown"
+	}
 	if p.status.Signaled() {
 		if name := unix.SignalName(p.status.Signal()); name != "" {
 			return "signal " + name

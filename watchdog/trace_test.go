@@ -13,7 +13,7 @@ import (
 )
 
 // playTracer attaches to a process. "exit:PID" makes it stop in its death until the tracer lets go, which this one never does;
-// "stop:PID" holds it now.
+// "stop:PID" holds it now; "zombie:PID" lets it die and keeps its status, as every tracer may that does not wait for it.
 func playTracer(arg string) int {
 	runtime.LockOSThread() // a tracer is a thread
 	mode, number, _ := strings.Cut(arg, ":")
@@ -47,7 +47,7 @@ func seize(tid int, mode string) error {
 	if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_SEIZE, uintptr(tid), 0, uintptr(options), 0, 0); errno != 0 {
 		return errno
 	}
-	if mode == "exit" {
+	if mode != "stop" {
 		return nil
 	}
 	if _, _, errno := unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_INTERRUPT, uintptr(tid), 0, 0, 0, 0); errno != 0 {

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	grace    = 300 * time.Millisecond
+	grace    = 500 * time.Millisecond
 	drain    = 5 * time.Second // the shortest that a configuration may say
 	limit    = 5 * time.Second
 	patience = 30 * time.Second // for what is not measured
