@@ -13,7 +13,7 @@ PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo test check chaos fuzz cover gen clean
+.PHONY: help build demo test check chaos fuzz cover bench gen clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -48,7 +48,7 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go test -count=1 -run Import ./heartbeat ./ipc .
 
 chaos: build ## the kill matrix; ROUNDS per cell
-	go test -count=1 -timeout 60m -v -run TestKill ./agent/chaos -chaos.rounds=$(ROUNDS)
+	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
 
 fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
 	for dir in ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
@@ -57,6 +57,11 @@ fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python ha
 
 cover: $(VENV) ## which code the tests run, real processes included: one table
 	.ci/cover
+
+bench: build $(VENV) ## the figures of this host beside what they are compared with; BENCH_OUT=FILE keeps them
+	.venv/bin/pip install --quiet -r python/requirements-bench.txt
+	go build -o .build/bin/bench ./agent/bench
+	.build/bin/bench -out "$(BENCH_OUT)"
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 //go:embed peers
@@ -38,15 +39,16 @@ func main() {
 	bin := flag.String("bin", "bin", "directory of pitboss and pitboss-watchdog")
 	python := flag.String("python", ".venv/bin/python", "interpreter")
 	out := flag.String("out", "", "write the figures as JSON to this file")
+	only := flag.String("only", "link,unary,start,death,many", "what to measure")
 	scale := flag.Float64("scale", 1, "multiplies every number of repetitions")
 	flag.Parse()
-	if err := run(*link, *bin, *python, *out, *scale); err != nil {
+	if err := run(*link, *only, *bin, *python, *out, *scale); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(link, bin, python, out string, scale float64) error {
+func run(link, only, bin, python, out string, scale float64) error {
 	h := &host{scale: scale}
 	var err error
 	if h.bin, err = filepath.Abs(bin); err != nil {
@@ -65,9 +67,15 @@ func run(link, bin, python, out string, scale float64) error {
 	if link != "" {
 		return h.measureLink(link)
 	}
-	for _, measure := range []func() error{h.link, h.unary, h.start, h.death, h.deathOfMany} {
-		if err := measure(); err != nil {
-			return err
+	for _, m := range []struct {
+		name string
+		run  func() error
+	}{{"link", h.link}, {"unary", h.unary}, {"start", h.start}, {"death", h.death}, {"many", h.deathOfMany}} {
+		if !strings.Contains(only, m.name) {
+			continue
+		}
+		if err := m.run(); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
 		}
 	}
 	h.table.print(os.Stdout)

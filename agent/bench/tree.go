@@ -42,7 +42,6 @@ func (h *host) startTree(workers int, grace time.Duration, extra ...string) (*tr
 	t := &tree{h: h, token: filepath.Base(dir) + strconv.Itoa(os.Getpid()), socket: filepath.Join(dir, "s")}
 	t.cmd = exec.Command(filepath.Join(h.bin, "pitboss"), "--socket", t.socket, "agent", "--config", file)
 	t.cmd.Env = append(append(os.Environ(), "XDG_RUNTIME_DIR="+dir, tokenEnv+"="+t.token), extra...)
-	t.cmd.Stderr = os.Stderr
 	if err := t.cmd.Start(); err != nil {
 		return nil, err
 	}
