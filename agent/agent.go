@@ -87,7 +87,7 @@ func New(o Options) (*Agent, error) {
 		a.pools = append(a.pools, newPool(cfg, a, py))
 	}
 	if o.GuardFD >= 0 {
-		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost); err != nil {
+		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost, a.drain); err != nil {
 			return nil, err
 		}
 	}
@@ -119,13 +119,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	if len(listeners) == 0 {
 		l, err := listenUnix(a.options.Socket)
 		if err != nil {
-			return a.endEarly(err)
+			return a.endEarly(err, nil)
 		}
 		listeners = []net.Listener{l}
 	}
 	for _, p := range a.pools {
 		if err := a.guard.pool(p.cfg.Name, p.cfg.Timeouts.Kill); err != nil {
-			return a.endEarly(err)
+			return a.endEarly(err, listeners)
 		}
 	}
 	a.server = newServer(a, a.payloadLimit())
@@ -156,7 +156,10 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // endEarly takes down what New built when Run cannot begin.
-func (a *Agent) endEarly(err error) error {
+func (a *Agent) endEarly(err error, listeners []net.Listener) error {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
 	a.children.close()
 	return err
 }

@@ -19,6 +19,9 @@ from pitboss._boot import main
 main(sys.argv)
 `
 
+// reapPatience is how long a launcher may take to collect a keeper that has ended.
+const reapPatience = 10 * time.Second
+
 // Orders between agent and launcher; PROTOCOL.md §2 gives the fields their meaning.
 type (
 	initOrder struct {
@@ -111,8 +114,8 @@ type launcherSpec struct {
 	timeout    time.Duration // for hello and for the preload
 }
 
-// startLauncher starts the process, places it under the watchdog and sends it on its way; the caller then waits on
-// ready, failed or dead.
+// startLauncher starts the process; the caller then waits on ready, failed or dead. It is placed under the watchdog before
+// it gets its orders, and not by the caller: a silent watchdog must not hold up the pool's loop.
 func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, log *slog.Logger, sink outputSink) (*launcher, error) {
 	l := &launcher{pool: spec.pool, generation: spec.generation, children: c, guard: g, log: log,
 		ready: make(chan struct{}), failed: make(chan struct{}), dead: make(chan struct{}),
@@ -141,24 +144,13 @@ func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, l
 		out.close()
 		return nil, err
 	}
-	if err := g.guard(guardLauncher, "launcher "+spec.pool, l.process); err != nil {
-		_ = l.process.signal(syscall.SIGKILL)
-		_ = l.process.wait()
-		_, _ = c.reap(l.process)
-		l.process.close()
-		link.close()
-		out.close()
-		return nil, err
-	}
-	l.wg.Add(2)
-	go l.waitDeath()
-	go l.read(spec, &buffers.orders)
+	l.wg.Go(l.waitDeath)
+	l.wg.Go(func() { l.read(spec, &buffers.orders) })
 	return l, nil
 }
 
 // waitDeath is the one who knows when the launcher is gone: by pidfd, not by EOF, which a leaked descriptor could delay.
 func (l *launcher) waitDeath() {
-	defer l.wg.Done()
 	_ = l.process.wait()
 	status, err := l.children.reap(l.process)
 	if err != nil {
@@ -189,7 +181,11 @@ func (l *launcher) fail(e *Error) {
 }
 
 func (l *launcher) read(spec launcherSpec, buffers *orderBuffers) {
-	defer l.wg.Done()
+	if err := l.guard.guard(guardLauncher, "launcher "+spec.pool, l.process); err != nil {
+		l.fail(asError(err, l.pool))
+		_ = l.process.signal(syscall.SIGKILL)
+		return
+	}
 	for {
 		report, err := receiveOrder[launcherReport](l.link, buffers)
 		if err != nil {
@@ -215,13 +211,7 @@ func (l *launcher) handle(spec launcherSpec, r launcherReport) {
 	case "preloading":
 		l.setDoing("preloading " + r.Module)
 	case "ready":
-		l.setDoing("")
-		l.start = r.Start
-		if r.Refusal != nil {
-			l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
-			l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
-		}
-		close(l.ready)
+		l.becomeReady(r)
 	case "failed":
 		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Traceback: r.Traceback,
 			Message: fmt.Sprintf("pool %q cannot preload: %s", l.pool, r.Message)})
@@ -247,6 +237,25 @@ func (l *launcher) hello(spec launcherSpec, r launcherReport) {
 		l.log.Error("cannot send a launcher its orders", "pool", l.pool, "cause", err)
 		_ = l.process.signal(syscall.SIGKILL)
 	}
+}
+
+// becomeReady counts once, and not after a failure: preloaded code shares the launcher's descriptors and may say anything.
+func (l *launcher) becomeReady(r launcherReport) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ready:
+		return
+	case <-l.failed:
+		return
+	default:
+	}
+	l.doing, l.start = "", r.Start
+	if r.Refusal != nil {
+		l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
+		l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
+	}
+	close(l.ready)
 }
 
 func (l *launcher) setDoing(what string) {
@@ -298,24 +307,35 @@ func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
 	if err := l.link.send(reapOrder{Op: "reap", Keeper: keeper.pid}); err != nil && !linkEnded(err) && !errors.Is(err, syscall.EPIPE) {
 		l.log.Error("cannot order a launcher to reap", "pool", l.pool, "cause", err)
 	}
+	patience := time.NewTimer(reapPatience)
+	defer patience.Stop()
 	select {
 	case r := <-reply:
 		l.children.forget(keeper.pid)
 		return r.Status, nil
+	case <-patience.C: // stopped or stuck: killed, its zombie falls to us
+		l.log.Warn("launcher does not collect its keepers; killing it", "pool", l.pool, "pid", l.process.pid)
+		l.kill()
+		<-l.dead
 	case <-l.dead:
-		select {
-		case r := <-reply: // it answered before it died
-			l.children.forget(keeper.pid)
-			return r.Status, nil
-		default:
-		}
-		status, err := l.children.reap(keeper)
-		if err == syscall.ECHILD {
-			return -int(syscall.SIGKILL), nil // reaped by the launcher in its last moment: no proof
-		}
-		l.children.sweep()
-		return status, err
 	}
+	return l.reapOrphan(keeper, reply)
+}
+
+// reapOrphan collects a keeper whose launcher is dead.
+func (l *launcher) reapOrphan(keeper *pidfd, reply <-chan launcherReport) (int, error) {
+	select {
+	case r := <-reply: // it answered before it died
+		l.children.forget(keeper.pid)
+		return r.Status, nil
+	default:
+	}
+	status, err := l.children.reap(keeper)
+	if err == syscall.ECHILD {
+		return -int(syscall.SIGKILL), nil // reaped by the launcher in its last moment: no proof
+	}
+	l.children.sweep()
+	return status, err
 }
 
 // stop tells the launcher to fork no more and to end after its last keeper.

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -9,10 +11,8 @@ import (
 const (
 	// startTries is how often a worker that dies while starting is tried before its slot counts as failed.
 	startTries = 3
-	// probeInterval is how often a failed slot is tried again.
+	// probeInterval is the usual poolLoop.probe.
 	probeInterval = 30 * time.Second
-	// launcherPatience is how long a launcher may take to end after its last keeper.
-	launcherPatience = 5 * time.Second
 )
 
 // poolLoop is the state of a pool's loop. Only run touches it, but for the two mailboxes under mu.
@@ -20,6 +20,7 @@ type poolLoop struct {
 	mu    sync.Mutex // guards exits and stop
 	exits []exitReport
 	stop  stopRequest
+	probe time.Duration // how often a failed slot is tried again; never changes once run has begun
 
 	slots      []slot // by index
 	serial     int    // of the last worker, so that no id is used twice
@@ -29,6 +30,7 @@ type poolLoop struct {
 	running    []*launcher
 	stopSent   bool      // the launcher was told to stop
 	stopBy     time.Time // when a launcher that does not end is killed
+	drainBy    time.Time // when a drain becomes a stop
 	workers    sync.WaitGroup
 }
 
@@ -77,6 +79,10 @@ func (p *pool) requestStop(how stopRequest) {
 // that it starts and joins them before it returns.
 func (p *pool) run() {
 	p.loop.slots = make([]slot, p.cfg.Workers)
+	p.loop.launch.restarts.jitter = rand.Float64
+	for i := range p.loop.slots {
+		p.loop.slots[i].restarts.jitter = rand.Float64
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -104,6 +110,7 @@ func (p *pool) turn(now time.Time) (next time.Time, stopped bool) {
 	p.loop.mu.Lock()
 	stop := p.loop.stop
 	p.loop.mu.Unlock()
+	p.dropLaunchers()
 	if stop != stopNot {
 		return p.turnStopping(now, stop)
 	}
@@ -131,7 +138,7 @@ func (p *pool) takeExits(now time.Time) {
 			p.log.Warn("worker did not start", "worker", r.worker.id, "try", s.failures, "cause", r.failure.Message)
 			s.notYet = now.Add(s.restarts.next(now))
 			if s.failed() {
-				s.notYet = now.Add(probeInterval)
+				s.notYet = now.Add(p.loop.probe)
 			}
 		case r.starting || r.ordered:
 			s.notYet = now // we ended it: no reason to wait
@@ -142,85 +149,6 @@ func (p *pool) takeExits(now time.Time) {
 			}
 			s.notYet = now.Add(s.restarts.next(now))
 		}
-	}
-}
-
-// keepLauncher returns the launcher that may fork now, nil while there is none. A dead or failed one is replaced by a
-// new generation; its workers serve on.
-func (p *pool) keepLauncher(now time.Time) *launcher {
-	s := &p.loop.launch
-	if l := p.launcher; l != nil {
-		select {
-		case <-l.ready:
-			select {
-			case <-l.dead:
-				p.log.Warn("launcher died; its workers serve on, a new generation starts", "pid", l.process.pid, "generation", l.generation)
-				s.notYet = now.Add(s.restarts.next(now))
-				p.setLauncher(nil)
-			default:
-				s.failures, s.failure = 0, nil
-				return l
-			}
-		case <-l.failed:
-			s.failures++
-			s.failure = l.failure
-			p.log.Warn("launcher did not start", "try", s.failures, "cause", l.failure.Message)
-			s.notYet = now.Add(s.restarts.next(now))
-			if s.failed() {
-				s.notYet = now.Add(probeInterval)
-			}
-			l.kill()
-			p.setLauncher(nil)
-		default:
-			return nil
-		}
-	}
-	if now.Before(s.notYet) {
-		return nil
-	}
-	p.loop.generation++
-	l, err := startLauncher(p.launcherSpec(p.loop.generation), p.agent.children, p.agent.guard, &p.agent.buffers, p.log, p.sink("launcher"))
-	if err != nil {
-		s.failures++
-		s.failure = asError(err, p.cfg.Name)
-		s.notYet = now.Add(s.restarts.next(now))
-		p.log.Error("cannot start a launcher", "cause", err)
-		return nil
-	}
-	p.log.Info("launcher started", "pid", l.process.pid, "generation", l.generation, "python", p.py.path)
-	p.loop.running = append(p.loop.running, l)
-	p.setLauncher(l)
-	p.loop.workers.Go(func() { // pokes the loop at each of the launcher's two events
-		timeout := time.NewTimer(p.cfg.Timeouts.Start)
-		defer timeout.Stop()
-		select {
-		case <-l.ready:
-		case <-l.failed:
-		case <-timeout.C:
-			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.cfg.Name, p.cfg.Timeouts.Start))
-		}
-		p.poke()
-		<-l.dead
-		p.poke()
-	})
-	return nil
-}
-
-func (p *pool) setLauncher(l *launcher) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.launcher = l
-}
-
-// launcherHangs is called by a worker whose order the launcher did not carry out in time; the second time kills it.
-func (p *pool) launcherHangs(l *launcher) {
-	l.mu.Lock()
-	l.missed++
-	missed := l.missed
-	l.mu.Unlock()
-	p.log.Warn("launcher did not answer in time", "pid", l.process.pid, "times", missed)
-	if missed >= 2 {
-		l.kill()
 	}
 }
 
@@ -237,10 +165,8 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 	tallies, starting := p.count()
 	for i := range p.loop.slots {
 		t, s := tallies[i], &p.loop.slots[i]
-		for len(t.active) > 1 { // a held worker was welcomed back
-			newest := t.active[len(t.active)-1]
-			newest.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Drain})
-			t.active = t.active[:len(t.active)-1]
+		if len(t.active) > 1 { // a held worker was welcomed back
+			p.retire(t.active)
 		}
 		if len(t.active) > 0 || t.alive > 0 || l == nil {
 			continue
@@ -258,6 +184,33 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 		p.startWorker(l, i)
 	}
 	return next
+}
+
+// retire ends all but one of an index's workers, newest first. Only one that has no call is taken, out of dispatch at
+// once; while all of them run calls the index keeps them, and a later turn finds one idle.
+func (p *pool) retire(active []*worker) {
+	for left := len(active); left > 1; left-- {
+		w := p.idleOf(active)
+		if w == nil {
+			return
+		}
+		w.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Kill}) // it only has its teardown to do
+	}
+}
+
+// idleOf takes the newest worker that has no call out of dispatch and returns it.
+func (p *pool) idleOf(active []*worker) *worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range slices.Backward(active) {
+		switch w.shown.state {
+		case stateStarting, stateReady:
+			p.withdraw(w)
+			p.transition(w, eventDrain)
+			return w
+		}
+	}
+	return nil
 }
 
 func (p *pool) count() (tallies []tally, starting int) {
@@ -349,88 +302,6 @@ func derive(serving, desired int, served bool, failure *Error) (poolPhase, *Erro
 		return poolDegraded, nil
 	}
 	return poolStarting, nil
-}
-
-// turnStopping takes the pool down: intake ends, queued and running calls go on (stopDrain) or not (stopNow), then the
-// workers, then the launchers.
-func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, stopped bool) {
-	p.mu.Lock()
-	p.setPhase(poolDraining, nil)
-	queued := len(p.queue)
-	if how == stopNow {
-		for _, wt := range p.queue {
-			wt.failed <- failf(Draining, "pool %q is stopping", p.cfg.Name)
-		}
-		p.queue, queued = nil, 0
-	}
-	var left []*worker
-	for _, w := range p.workers {
-		left = append(left, w)
-	}
-	p.mu.Unlock()
-	for _, w := range left {
-		p.stopWorker(w, how, queued > 0)
-	}
-	if len(left) > 0 {
-		if queued > 0 {
-			return now.Add(50 * time.Millisecond), false
-		}
-		return time.Time{}, false
-	}
-	return p.stopLaunchers(now)
-}
-
-func (p *pool) stopWorker(w *worker, how stopRequest, queued bool) {
-	p.mu.Lock()
-	state, busy, ordered := w.shown.state, w.shown.current != nil, w.shown.stop
-	if how <= ordered || (queued && (state == stateReady || state == stateBusy) && how == stopDrain) {
-		p.mu.Unlock()
-		return
-	}
-	w.shown.stop = how
-	p.mu.Unlock()
-	grace := p.cfg.Timeouts.Kill
-	switch {
-	case how == stopNow, state == stateStarting, state == stateHeld:
-		w.order(endOrder{stage: endStop, grace: grace, why: "the agent stops"})
-	case busy:
-		w.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Drain})
-	default: // an idle worker only has its teardown to do
-		w.order(endOrder{stage: endDrain, grace: grace})
-	}
-}
-
-// stopLaunchers ends every generation and waits for its death.
-func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
-	if !p.loop.stopSent {
-		p.loop.stopSent, p.loop.stopBy = true, now.Add(launcherPatience)
-		for _, l := range p.loop.running {
-			l.stop()
-		}
-	}
-	for _, l := range p.loop.running {
-		select {
-		case <-l.dead:
-		default:
-			if now.Before(p.loop.stopBy) {
-				return p.loop.stopBy, false
-			}
-			p.log.Warn("launcher does not end; killing it", "pid", l.process.pid)
-			l.kill()
-			return now.Add(time.Second), false
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.setPhase(poolStopped, nil)
-	return time.Time{}, true
-}
-
-func (p *pool) launcherSpec(generation int) launcherSpec {
-	return launcherSpec{pool: p.cfg.Name, generation: generation, python: p.py, library: p.agent.library, env: p.launcherEnv(),
-		timeout: p.cfg.Timeouts.Start,
-		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.cfg.Name, Generation: generation, Parent: p.agent.pid,
-			Start: p.cfg.Start, Preload: append([]string{}, p.cfg.Preload...), Path: []string{p.cfg.Workdir}, Workdir: p.cfg.Workdir}}
 }
 
 func (w *worker) String() string { return fmt.Sprintf("worker %s", w.id) }

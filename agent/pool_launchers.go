@@ -1,0 +1,112 @@
+package agent
+
+import (
+	"slices"
+	"time"
+)
+
+// keepLauncher returns the launcher that may fork now, nil while there is none. A dead or failed one is replaced by a
+// new generation; its workers serve on.
+func (p *pool) keepLauncher(now time.Time) *launcher {
+	s := &p.loop.launch
+	if l := p.launcher; l != nil {
+		select {
+		case <-l.ready:
+			select {
+			case <-l.dead:
+				p.log.Warn("launcher died; its workers serve on, a new generation starts", "pid", l.process.pid, "generation", l.generation)
+				s.notYet = now.Add(s.restarts.next(now))
+				p.setLauncher(nil)
+			default:
+				s.failures, s.failure = 0, nil
+				return l
+			}
+		case <-l.failed:
+			s.failures++
+			s.failure = l.failure
+			p.log.Warn("launcher did not start", "try", s.failures, "cause", l.failure.Message)
+			s.notYet = now.Add(s.restarts.next(now))
+			if s.failed() {
+				s.notYet = now.Add(p.loop.probe)
+			}
+			l.kill()
+			p.setLauncher(nil)
+		default:
+			return nil
+		}
+	}
+	if now.Before(s.notYet) {
+		return nil
+	}
+	p.loop.generation++
+	l, err := startLauncher(p.launcherSpec(p.loop.generation), p.agent.children, p.agent.guard, &p.agent.buffers, p.log, p.sink("launcher"))
+	if err != nil {
+		s.failures++
+		s.failure = asError(err, p.cfg.Name)
+		s.notYet = now.Add(s.restarts.next(now))
+		if s.failed() {
+			s.notYet = now.Add(p.loop.probe)
+		}
+		p.log.Error("cannot start a launcher", "cause", err)
+		return nil
+	}
+	p.log.Info("launcher started", "pid", l.process.pid, "generation", l.generation, "python", p.py.path)
+	p.loop.running = append(p.loop.running, l)
+	p.setLauncher(l)
+	p.loop.workers.Go(func() { // pokes the loop at each of the launcher's two events
+		timeout := time.NewTimer(p.cfg.Timeouts.Start)
+		defer timeout.Stop()
+		select {
+		case <-l.ready:
+		case <-l.failed:
+		case <-timeout.C:
+			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.cfg.Name, p.cfg.Timeouts.Start))
+		}
+		p.poke()
+		<-l.dead
+		p.poke()
+	})
+	return nil
+}
+
+// dropLaunchers joins the generations that are dead and gives their descriptors back: a pool that probes for days must not
+// run out of them.
+func (p *pool) dropLaunchers() {
+	p.loop.running = slices.DeleteFunc(p.loop.running, func(l *launcher) bool {
+		if l == p.launcher {
+			return false
+		}
+		select {
+		case <-l.dead:
+			l.close()
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+func (p *pool) setLauncher(l *launcher) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.launcher = l
+}
+
+// launcherHangs is called by a worker whose order the launcher did not carry out in time; the second time kills it.
+func (p *pool) launcherHangs(l *launcher) {
+	l.mu.Lock()
+	l.missed++
+	missed := l.missed
+	l.mu.Unlock()
+	p.log.Warn("launcher did not answer in time", "pid", l.process.pid, "times", missed)
+	if missed >= 2 {
+		l.kill()
+	}
+}
+
+func (p *pool) launcherSpec(generation int) launcherSpec {
+	return launcherSpec{pool: p.cfg.Name, generation: generation, python: p.py, library: p.agent.library, env: p.launcherEnv(),
+		timeout: p.cfg.Timeouts.Start,
+		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.cfg.Name, Generation: generation, Parent: p.agent.pid,
+			Start: p.cfg.Start, Preload: append([]string{}, p.cfg.Preload...), Path: []string{p.cfg.Workdir}, Workdir: p.cfg.Workdir}}
+}

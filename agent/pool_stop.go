@@ -1,0 +1,93 @@
+package agent
+
+import "time"
+
+// launcherPatience is how long a launcher may take to end after its last keeper.
+const launcherPatience = 5 * time.Second
+
+// turnStopping takes the pool down: intake ends, queued and running calls go on (stopDrain) or not (stopNow), then the
+// workers, then the launchers.
+func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, stopped bool) {
+	if p.loop.drainBy.IsZero() {
+		p.loop.drainBy = now.Add(p.cfg.Timeouts.Drain)
+	}
+	if !now.Before(p.loop.drainBy) {
+		how = stopNow
+	}
+	p.mu.Lock()
+	p.setPhase(poolDraining, nil)
+	if len(p.workers) == 0 {
+		how = stopNow // nobody is left for those who wait, and nobody comes any more
+	}
+	queued := len(p.queue)
+	if how == stopNow {
+		for _, wt := range p.queue {
+			wt.failed <- failf(Draining, "pool %q is stopping", p.cfg.Name)
+		}
+		p.queue, queued = nil, 0
+	}
+	var left []*worker
+	for _, w := range p.workers {
+		left = append(left, w)
+	}
+	p.mu.Unlock()
+	for _, w := range left {
+		p.stopWorker(w, how, queued > 0)
+	}
+	if len(left) > 0 {
+		if queued > 0 {
+			return now.Add(50 * time.Millisecond), false
+		}
+		if how == stopNow {
+			return time.Time{}, false
+		}
+		return p.loop.drainBy, false
+	}
+	return p.stopLaunchers(now)
+}
+
+func (p *pool) stopWorker(w *worker, how stopRequest, queued bool) {
+	p.mu.Lock()
+	state, busy, ordered := w.shown.state, w.shown.current != nil, w.shown.stop
+	if how <= ordered || (queued && (state == stateReady || state == stateBusy) && how == stopDrain) {
+		p.mu.Unlock()
+		return
+	}
+	w.shown.stop = how
+	p.mu.Unlock()
+	grace := p.cfg.Timeouts.Kill
+	switch {
+	case how == stopNow, state == stateStarting, state == stateHeld:
+		w.order(endOrder{stage: endStop, grace: grace, why: "the agent stops"})
+	case busy:
+		w.order(endOrder{stage: endDrain, grace: time.Until(p.loop.drainBy)})
+	default: // an idle worker only has its teardown to do
+		w.order(endOrder{stage: endDrain, grace: grace})
+	}
+}
+
+// stopLaunchers ends every generation and waits for its death.
+func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
+	if !p.loop.stopSent {
+		p.loop.stopSent, p.loop.stopBy = true, now.Add(launcherPatience)
+		for _, l := range p.loop.running {
+			l.stop()
+		}
+	}
+	for _, l := range p.loop.running {
+		select {
+		case <-l.dead:
+		default:
+			if now.Before(p.loop.stopBy) {
+				return p.loop.stopBy, false
+			}
+			p.log.Warn("launcher does not end; killing it", "pid", l.process.pid)
+			l.kill()
+			return now.Add(time.Second), false
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setPhase(poolStopped, nil)
+	return time.Time{}, true
+}
