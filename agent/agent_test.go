@@ -2,17 +2,21 @@ package agent
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+// TestMain: nothing of an agent may be left when its tests end. Each test checks its own goroutines too (see
+// startTestAgent), so that a leak is named by the test that made it.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testTools are well- and ill-behaved tools, each a named misbehaviour.
 const testTools = `
@@ -48,6 +52,11 @@ def deadlock():
     lock.acquire()
 
 @pitboss.tool
+def pause(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+@pitboss.tool
 def hold_gil():
     ctypes.PyDLL(None).sleep(60)
 
@@ -63,6 +72,53 @@ def forks() -> str:
     if os.fork() == 0:
         return "child"
     return "parent"
+
+@pitboss.tool
+def fork_raises() -> str:
+    if os.fork() == 0:
+        raise ValueError("in the child")
+    time.sleep(0.2)
+    return "parent"
+
+@pitboss.tool
+def fork_unseen() -> str:
+    # By libc, so that no at-fork hook of the interpreter closes the links in the child.
+    if ctypes.CDLL(None).fork() == 0:
+        return "child"
+    time.sleep(0.2)
+    return "parent"
+
+@pitboss.tool
+def fork_and_die():
+    if os.fork() == 0:
+        time.sleep(0.3)
+        return "child, after its parent's death"
+    os._exit(3)
+
+@pitboss.tool
+def escape(file: str, die: bool) -> int:
+    # A double fork and a session of its own: no group signal reaches it.
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            with open(file + ".new", "w") as f:
+                f.write(str(os.getpid()))
+            os.rename(file + ".new", file)
+            while True:
+                time.sleep(60)
+        os._exit(0)
+    os.wait()
+    while not os.path.exists(file):
+        time.sleep(0.01)
+    if die:
+        os._exit(3)
+    return 0
+
+@pitboss.tool
+def time_sum(n: int) -> float:
+    start = time.monotonic()
+    sum(range(n))
+    return time.monotonic() - start
 
 @pitboss.tool
 def big(n: int) -> bytes:
@@ -83,11 +139,28 @@ def cut_control():
     import socket
     socket.socket(fileno=os.dup(4)).shutdown(socket.SHUT_RDWR)
     time.sleep(30)
+
+def _shut(how):
+    import socket
+    socket.socket(fileno=os.dup(3)).shutdown(how)
+
+@pitboss.tool
+def cut_data_write():
+    _shut(1)
+    time.sleep(30)
+
+@pitboss.tool
+def cut_data_read() -> str:
+    _shut(0)
+    return "answered"
 `
 
-// startTestAgent runs an agent without a watchdog in this process; change may alter its pool.
-func startTestAgent(t *testing.T, tools string, change func(*PoolConfig)) *Agent {
+// startTestAgent runs an agent without a watchdog in this process; change may alter its pool, tune the agent before it
+// runs. It ends with the test, and leaves no child and no goroutine. One process can hold one agent at a time: it is a
+// subreaper and kills what it does not know.
+func startTestAgent(t *testing.T, tools string, change func(*PoolConfig), tune ...func(*Agent)) *Agent {
 	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t) })
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tools.py")
 	if err := os.WriteFile(file, []byte(tools), 0o600); err != nil {
@@ -105,6 +178,9 @@ func startTestAgent(t *testing.T, tools string, change func(*PoolConfig)) *Agent
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range tune {
+		f(a)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(context.Background()) }()
@@ -168,165 +244,6 @@ func serves(t *testing.T, a *Agent, limit time.Duration) {
 	}
 }
 
-func TestDeathsAreToldAndReplaced(t *testing.T) {
-	for _, c := range []struct{ tool, signal, line string }{
-		{"segfault", "SIGSEGV", "in segfault"}, {"exit_three", "", "in exit_three"},
-	} {
-		t.Run(c.tool, func(t *testing.T) {
-			a := startTestAgent(t, testTools, nil)
-			if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
-				t.Fatal(err)
-			}
-			e := callFails(t, a, request(c.tool, `{}`), WorkerDied)
-			pm := e.PostMortem
-			if pm == nil || pm.Signal != c.signal || (c.signal == "" && (pm.Code == nil || *pm.Code != 3)) || !strings.Contains(pm.Stack, c.line) {
-				t.Errorf("post-mortem %+v", pm)
-			}
-			serves(t, a, time.Second)
-		})
-	}
-}
-
-func TestAnswers(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	serves(t, a, 5*time.Second)
-	if e := callFails(t, a, request("raises", `{}`), ToolRaised); e.Type != "ValueError" || !strings.Contains(e.Traceback, "on purpose") {
-		t.Errorf("%+v", e)
-	}
-	if e := callFails(t, a, request("add", `{"a":1}`), BadArguments); !strings.Contains(e.Message, "'b'") {
-		t.Errorf("%+v", e)
-	}
-	if e := callFails(t, a, request("ad", `{}`), UnknownTool); !strings.Contains(e.Message, "add") {
-		t.Errorf("%+v", e)
-	}
-	if e := callFails(t, a, request("nowhere/add", `{}`), UnknownPool); !strings.Contains(e.Message, "default") {
-		t.Errorf("%+v", e)
-	}
-	items := 0
-	r, err := a.Stream(within(t, 20*time.Second), request("count", `{"n":1000}`), func(v *Value) error { items++; return nil })
-	if err != nil || items != 1000 || string(r.JSON) != "1000" {
-		t.Errorf("stream of %d items ended with %v %v", items, r, err)
-	}
-	// One answer, whatever the fork does, and the worker lives on.
-	if r, err := a.Call(within(t, 20*time.Second), request("forks", `{}`)); err != nil || string(r.JSON) != `"parent"` {
-		t.Errorf("%v %v", r, err)
-	}
-	for range 20 {
-		serves(t, a, 5*time.Second)
-	}
-}
-
-func TestLargePayloads(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	r, err := a.Call(within(t, 60*time.Second), request("big", `{"n":100000000}`))
-	if err != nil || len(r.Parts) != 1 || len(r.Parts[0]) != 100_000_000 {
-		t.Fatalf("%v", err)
-	}
-	sum := sha256.Sum256(r.Parts[0])
-	r, err = a.Call(within(t, 60*time.Second), &Request{Tool: "take", Args: Value{JSON: []byte(`{"data":{"$part":0}}`), Parts: r.Parts}})
-	if err != nil || string(r.JSON) != `"`+hex.EncodeToString(sum[:])+`"` {
-		t.Fatalf("%v %v", r, err)
-	}
-	callFails(t, a, request("big", `{"n":140000000}`), PayloadTooLarge)
-	callFails(t, a, &Request{Tool: "take", Args: Value{JSON: []byte(`{"data":{"$part":0}}`), Parts: [][]byte{make([]byte, 140_000_000)}}}, PayloadTooLarge)
-	serves(t, a, 5*time.Second)
-}
-
-func TestDeadlockEndsAtItsDeadline(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	req := request("deadlock", `{}`)
-	req.Timeout = time.Second
-	if e := callFails(t, a, req, CallTimeout); e.PostMortem == nil || !strings.Contains(e.Traceback, "in deadlock") {
-		t.Errorf("%+v", e)
-	}
-	serves(t, a, 2*time.Second)
-}
-
-func TestAGoneClientEndsItsCall(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	ctx := within(t, 300*time.Millisecond)
-	_, err := a.Call(ctx, request("deadlock", `{}`))
-	var e *Error
-	if !errors.As(err, &e) || e.Reason != CallCancelled {
-		t.Fatal(err)
-	}
-	serves(t, a, 2*time.Second)
-}
-
-func TestACutLinkIsDeath(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	if e := callFails(t, a, request("cut_control", `{}`), WorkerDied); !strings.Contains(e.Message, "link cut") && e.PostMortem.Code == nil {
-		t.Errorf("%+v", e)
-	}
-	serves(t, a, 2*time.Second)
-}
-
-func quick(p *PoolConfig) {
-	p.Heartbeat.Interval, p.Heartbeat.Timeout, p.Heartbeat.BlockedLimit, p.Heartbeat.HeldLimit = 300*time.Millisecond, 20*time.Second, 2*time.Second, 3*time.Second
-}
-
-func TestAHeldGILWithoutProgressIsKilledWithItsStack(t *testing.T) {
-	a := startTestAgent(t, testTools, quick)
-	e := callFails(t, a, request("hold_gil", `{}`), WorkerDied)
-	if !strings.Contains(e.Message, "blocked") || !strings.Contains(e.Traceback, "in hold_gil") {
-		t.Errorf("%s\n%s", e.Message, e.Traceback)
-	}
-	serves(t, a, 2*time.Second)
-}
-
-func TestABurningCallIsLeftAlone(t *testing.T) {
-	a := startTestAgent(t, testTools, quick)
-	r, err := a.Call(within(t, 60*time.Second), request("burn", `{"seconds":6}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s := a.Status().Pools[0].Workers; len(s) != 1 || s[0].ID != r.Worker {
-		t.Errorf("workers after the call: %+v", s)
-	}
-}
-
-func TestAStoppedWorkerIsHeldAndWelcomedBackOrKilled(t *testing.T) {
-	for name, wake := range map[string]bool{"welcomed": true, "killed": false} {
-		t.Run(name, func(t *testing.T) {
-			a := startTestAgent(t, testTools, quick)
-			if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
-				t.Fatal(err)
-			}
-			first := a.Status().Pools[0].Workers[0]
-			if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
-				t.Fatal(err)
-			}
-			held := func() (state string, others int) {
-				for _, w := range a.Status().Pools[0].Workers {
-					if w.ID == first.ID {
-						state = w.State
-					} else {
-						others++
-					}
-				}
-				return state, others
-			}
-			await(t, 10*time.Second, "held with a substitute", func() bool { s, n := held(); return s == "held" && n == 1 })
-			serves(t, a, time.Second)
-			if wake {
-				if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {
-					t.Fatal(err)
-				}
-				await(t, 10*time.Second, "one worker again", func() bool { s, n := held(); return s != "held" && s != "" && n == 0 })
-			} else {
-				await(t, 10*time.Second, "killed at held_limit", func() bool { s, n := held(); return s == "" && n == 1 })
-			}
-			serves(t, a, time.Second)
-		})
-	}
-}
-
 func await(t *testing.T, limit time.Duration, what string, reached func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
@@ -340,46 +257,90 @@ func await(t *testing.T, limit time.Duration, what string, reached func() bool) 
 	}
 }
 
-func TestAPoolThatNeverStartsFailsWithItsTraceback(t *testing.T) {
-	a := startTestAgent(t, "import pitboss\nraise RuntimeError('no model')\n", nil)
-	err := a.WaitReady(within(t, 20*time.Second))
-	var e *Error
-	if !errors.As(err, &e) || e.Reason != PoolFailed || !strings.Contains(e.Traceback, "no model") {
-		t.Fatalf("%v", err)
+// workers is what status says of the only pool's workers.
+func workers(a *Agent) []WorkerStatus { return a.Status().Pools[0].Workers }
+
+// workerOf finds one worker by id; nil when it is gone.
+func workerOf(a *Agent, id string) *WorkerStatus {
+	for _, w := range workers(a) {
+		if w.ID == id {
+			return &w
+		}
 	}
-	start := time.Now()
-	callFails(t, a, request("add", `{}`), PoolFailed)
-	if took := time.Since(start); took > 50*time.Millisecond {
-		t.Errorf("the call failed after %s", took)
-	}
+	return nil
 }
 
-func TestAFloodOfOutputIsDroppedAndCounted(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	if _, err := a.Call(within(t, 30*time.Second), request("flood", `{"seconds":1.0}`)); err != nil {
+func waitReady(t *testing.T, a *Agent) {
+	t.Helper()
+	if err := a.WaitReady(within(t, 30*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if w := a.Status().Pools[0].Workers[0]; w.LinesDropped == 0 {
-		t.Errorf("no line was dropped: %+v", w)
-	}
-	serves(t, a, time.Second)
 }
 
-func TestWorkerMachineOverAllPairs(t *testing.T) {
-	for _, s := range workerStates {
-		row, known := workerMachine[s]
-		if !known {
-			t.Errorf("state %q has no row", s)
-		}
-		if s != stateGone && (row[eventExited] != stateGone || row[eventKill] == "") {
-			t.Errorf("state %q has no way out", s)
-		}
-		for _, ev := range workerEvents {
-			next, err := s.next(ev)
-			want, legal := row[ev]
-			if legal && (err != nil || next != want) || !legal && (err == nil || next != s) {
-				t.Errorf("%q + %q: %q %v", s, ev, next, err)
+// outcome is how one call ended, and after what time.
+type outcome struct {
+	result *Result
+	err    error
+	took   time.Duration
+}
+
+// begin runs a call beside the test; the channel gets its one outcome.
+func begin(t *testing.T, a *Agent, req *Request) <-chan outcome {
+	t.Helper()
+	ended := make(chan outcome, 1)
+	ctx := within(t, 2*time.Minute)
+	go func() {
+		start := time.Now()
+		r, err := a.Call(ctx, req)
+		ended <- outcome{r, err, time.Since(start)}
+	}()
+	return ended
+}
+
+// runs waits until a call is in flight and returns the worker that runs it.
+func runs(t *testing.T, a *Agent) string {
+	t.Helper()
+	id := ""
+	await(t, 10*time.Second, "running", func() bool {
+		for _, w := range workers(a) {
+			if w.InFlight == 1 {
+				id = w.ID
 			}
 		}
+		return id != ""
+	})
+	return id
+}
+
+// wantReason takes the *Error of the wanted reason out of err.
+func wantReason(t *testing.T, err error, want Reason) *Error {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != want {
+		t.Fatalf("got %v, want %s", err, want)
 	}
+	return e
+}
+
+// meanwhile calls another worker every 20 ms until done is closed or limit is over, and fails the test if one call is
+// not answered. It returns how many were.
+func meanwhile(t *testing.T, a *Agent, limit time.Duration, done func() bool) int {
+	t.Helper()
+	served := 0
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(limit); !done(); served++ {
+		if time.Now().After(deadline) {
+			t.Fatalf("not over within %s", limit)
+		}
+		serves(t, a, 5*time.Second)
+		<-tick.C
+	}
+	return served
+}
+
+// alive says whether a process exists and is no zombie, by the kernel.
+func alive(pid int) bool {
+	state, _, ok := readStat(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	return ok && state != 'Z' && state != 'X'
 }
