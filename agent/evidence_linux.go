@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"github.com/pitboss-run/pitboss/heartbeat"
 	"golang.org/x/sys/unix"
 )
+
+const cgroupMount = "/sys/fs/cgroup"
 
 // sampleProcess reads what the kernel says about a process now. A part that cannot be read is left at its zero; without
 // state and schedstat (hidepid, CONFIG_SCHEDSTATS off) the sample is not readable and proves nothing.
@@ -23,7 +26,9 @@ func sampleProcess(pid int, at time.Duration) heartbeat.Sample {
 	s.Readable = ok && len(s.Threads) > 0
 	s.ReadBytes = readField(filepath.Join(dir, "io"), "read_bytes:")
 	s.Traced = readField(filepath.Join(dir, "status"), "TracerPid:") != 0
-	s.Frozen = frozen(dir)
+	cgroups, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
+	s.Frozen = frozen(string(cgroups))
+	s.ThrottledFor = throttledFor(string(cgroups), cgroupMount)
 	return s
 }
 
@@ -79,23 +84,49 @@ func readField(name, label string) uint64 {
 }
 
 // frozen says whether the process's cgroup v2 is frozen (cgroup.events, Linux 5.2), where one is mounted.
-func frozen(dir string) bool {
-	text, err := os.ReadFile(filepath.Join(dir, "cgroup"))
-	if err != nil {
-		return false
-	}
-	for line := range strings.Lines(string(text)) {
+func frozen(cgroups string) bool {
+	for line := range strings.Lines(cgroups) {
 		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
 		if !ok || path == "/" {
 			continue
 		}
-		for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		for _, mount := range []string{cgroupMount, cgroupMount + "/unified"} {
 			if readField(filepath.Join(mount, path, "cgroup.events"), "frozen ") == 1 {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// throttledFor is how long a CPU quota has kept a process from running so far, by the lines of its /proc/PID/cgroup: of
+// cgroup v2 the quota's own cgroup is any from here to the root (cpu.stat, throttled_usec), of v1 likewise in the
+// hierarchy of the cpu controller (throttled_time, in ns). The largest of them counts: each is summed over the
+// processors. 0 where nothing can be read.
+func throttledFor(cgroups, mount string) time.Duration {
+	longest := time.Duration(0)
+	for line := range strings.Lines(cgroups) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		hierarchy, label, unit := "", "throttled_usec ", time.Microsecond
+		if fields[0] != "0" {
+			if !slices.Contains(strings.Split(fields[1], ","), "cpu") {
+				continue
+			}
+			hierarchy, label, unit = "cpu", "throttled_time ", time.Nanosecond
+		}
+		// Up to the top: in a container that is the container's own cgroup, and has its quota.
+		for path := filepath.Clean("/" + fields[2]); ; path = filepath.Dir(path) {
+			n := readField(filepath.Join(mount, hierarchy, path, "cpu.stat"), label)
+			longest = max(longest, time.Duration(n)*unit)
+			if path == "/" {
+				break
+			}
+		}
+	}
+	return longest
 }
 
 // sleptFor is how long the host has been suspended since boot: the boot-time clock counts it, the monotonic one does not.
