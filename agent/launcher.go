@@ -93,6 +93,7 @@ type launcher struct {
 	ready                     chan struct{}
 	failure                   *Error        // set before failed is closed
 	failed                    chan struct{} // it could not start; failure says why
+	heard                     chan struct{} // its link has been read to the end
 	dead                      chan struct{} // the process has ended and is reaped
 
 	mu      sync.Mutex
@@ -118,7 +119,7 @@ type launcherSpec struct {
 // it gets its orders, and not by the caller: a silent watchdog must not hold up the pool's loop.
 func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, log *slog.Logger, sink outputSink) (*launcher, error) {
 	l := &launcher{pool: spec.pool, generation: spec.generation, children: c, guard: g, log: log,
-		ready: make(chan struct{}), failed: make(chan struct{}), dead: make(chan struct{}),
+		ready: make(chan struct{}), failed: make(chan struct{}), heard: make(chan struct{}), dead: make(chan struct{}),
 		waiters: map[string]chan launcherReport{}, reaps: map[int]chan launcherReport{}}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -157,11 +158,26 @@ func (l *launcher) waitDeath() {
 		l.log.Error("cannot reap a launcher", "pool", l.pool, "pid", l.process.pid, "cause", err)
 	}
 	l.guard.release(l.process)
+	l.hearLastWords()
 	l.fail(&Error{Reason: PoolFailed, Pool: l.pool,
 		Message: fmt.Sprintf("launcher of pool %q (pid %d) %s", l.pool, l.process.pid, statusText(status))})
 	close(l.dead)
 	l.link.close()
 	l.out.close()
+}
+
+// hearLastWords lets a report and output that were sent before the death be read: they say why it died. A process that
+// a preload left behind may hold the other ends open, so the wait is short.
+func (l *launcher) hearLastWords() {
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	for _, end := range []<-chan struct{}{l.heard, l.out.ended} {
+		select {
+		case <-end:
+		case <-timer.C:
+			return
+		}
+	}
 }
 
 // fail records the first failure; once ready it changes nothing.
@@ -181,6 +197,7 @@ func (l *launcher) fail(e *Error) {
 }
 
 func (l *launcher) read(spec launcherSpec, buffers *orderBuffers) {
+	defer close(l.heard)
 	if err := l.guard.guard(guardLauncher, "launcher "+spec.pool, l.process); err != nil {
 		l.fail(asError(err, l.pool))
 		_ = l.process.signal(syscall.SIGKILL)
