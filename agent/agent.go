@@ -75,7 +75,10 @@ func New(o Options) (*Agent, error) {
 		return nil, fmt.Errorf("cannot make a run id: %w", err)
 	}
 	a.runID = hex.EncodeToString(id)
-	var err error
+	err := o.checkTier()
+	if err != nil {
+		return nil, err
+	}
 	if a.library, err = extractLibrary(filepath.Dir(o.RuntimeDir)); err != nil {
 		return nil, err
 	}
@@ -95,6 +98,22 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// checkTier refuses to start below the kill tier that the configuration demands: without a watchdog it is group.
+func (o *Options) checkTier() error {
+	if o.GuardFD >= 0 {
+		return nil
+	}
+	if require := o.Config.Watchdog.Require; require != "" {
+		return fmt.Errorf("cannot start without a watchdog: watchdog.require says %q, and the tier is group; start through the watchdog, or remove it", require)
+	}
+	for _, cfg := range o.Config.Pools {
+		if cfg.Guard != "group" {
+			return fmt.Errorf("cannot start pool %q without a watchdog: its guard says %q, and the tier is group; start through the watchdog, or say guard: group", cfg.Name, cfg.Guard)
+		}
+	}
+	return nil
 }
 
 func (a *Agent) longestGrace() time.Duration {

@@ -268,11 +268,26 @@ def place() -> str:
 func TestNoInterpreterIsAnErrorOfNew(t *testing.T) {
 	dir := t.TempDir()
 	p := DefaultPool()
-	p.Name, p.Adapter, p.Workdir, p.Python = "default", "tools.py", dir, filepath.Join(dir, "python9")
+	p.Name, p.Adapter, p.Workdir, p.Python, p.Guard = "default", "tools.py", dir, filepath.Join(dir, "python9"), "group"
 	cfg := Default()
 	cfg.Pools = []PoolConfig{p}
 	_, err := New(Options{Config: cfg, RuntimeDir: filepath.Join(dir, "run"), GuardFD: -1})
 	if err == nil || !strings.Contains(err.Error(), `cannot find the interpreter "`+p.Python) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestAnAgentBelowTheDemandedTierDoesNotStart(t *testing.T) {
+	for name, c := range map[string]struct{ require, guard, text string }{
+		"watchdog.require": {"tree", "group", `watchdog.require says "tree"`}, "pools[].guard": {"", "tree", `its guard says "tree"`},
+	} {
+		p := DefaultPool()
+		p.Name, p.Guard = "default", c.guard
+		cfg := Default()
+		cfg.Pools, cfg.Watchdog.Require = []PoolConfig{p}, c.require
+		_, err := New(Options{Config: cfg, RuntimeDir: filepath.Join(t.TempDir(), "run"), GuardFD: -1})
+		if err == nil || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
