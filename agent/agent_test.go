@@ -135,6 +135,12 @@ def flood(seconds: float):
         print("flood")
 
 @pitboss.tool
+def spin(seconds: float):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+@pitboss.tool
 def cut_control():
     import socket
     socket.socket(fileno=os.dup(4)).shutdown(socket.SHUT_RDWR)
