@@ -19,9 +19,6 @@ from pitboss._boot import main
 main(sys.argv)
 `
 
-// reapPatience is how long a launcher may take to collect a keeper that has ended.
-const reapPatience = 10 * time.Second
-
 // Orders between agent and launcher; PROTOCOL.md §2 gives the fields their meaning.
 type (
 	initOrder struct {
@@ -312,47 +309,6 @@ func (l *launcher) spawn(order spawnOrder, files []*os.File) (<-chan launcherRep
 		return nil, fmt.Errorf("cannot order a worker from launcher %d: %w", l.process.pid, err)
 	}
 	return reply, nil
-}
-
-// reapKeeper collects the exit status of a keeper that has ended: through the launcher, its parent, or, when that is
-// dead, ourselves, to whom the keeper has fallen. Status 0 proves that the worker's tree is empty.
-func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
-	reply := make(chan launcherReport, 1)
-	l.mu.Lock()
-	l.reaps[keeper.pid] = reply
-	l.mu.Unlock()
-	if err := l.link.send(reapOrder{Op: "reap", Keeper: keeper.pid}); err != nil && !linkEnded(err) && !errors.Is(err, syscall.EPIPE) {
-		l.log.Error("cannot order a launcher to reap", "pool", l.pool, "cause", err)
-	}
-	patience := time.NewTimer(reapPatience)
-	defer patience.Stop()
-	select {
-	case r := <-reply:
-		l.children.forget(keeper.pid)
-		return r.Status, nil
-	case <-patience.C: // stopped or stuck: killed, its zombie falls to us
-		l.log.Warn("launcher does not collect its keepers; killing it", "pool", l.pool, "pid", l.process.pid)
-		l.kill()
-		<-l.dead
-	case <-l.dead:
-	}
-	return l.reapOrphan(keeper, reply)
-}
-
-// reapOrphan collects a keeper whose launcher is dead.
-func (l *launcher) reapOrphan(keeper *pidfd, reply <-chan launcherReport) (int, error) {
-	select {
-	case r := <-reply: // it answered before it died
-		l.children.forget(keeper.pid)
-		return r.Status, nil
-	default:
-	}
-	status, err := l.children.reap(keeper)
-	if err == syscall.ECHILD {
-		return -int(syscall.SIGKILL), nil // reaped by the launcher in its last moment: no proof
-	}
-	l.children.sweep()
-	return status, err
 }
 
 // stop tells the launcher to fork no more and to end after its last keeper.
