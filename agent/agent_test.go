@@ -23,20 +23,33 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // subreaper and kills what it does not know.
 func startTestAgent(t *testing.T, tools string, change func(*PoolConfig), tune ...func(*Agent)) *Agent {
 	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	p := testPool(t, "default", tools)
+	if change != nil {
+		change(&p)
+	}
+	return runTestAgent(t, []PoolConfig{p}, tune...)
+}
+
+// testPool is a pool of one worker, with its tools in a directory of its own.
+func testPool(t *testing.T, name, tools string) PoolConfig {
+	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tools.py")
 	if err := os.WriteFile(file, []byte(tools), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := DefaultPool()
-	p.Name, p.Adapter, p.Workdir, p.Guard, p.Workers = "default", file, dir, "group", 1
+	p.Name, p.Adapter, p.Workdir, p.Guard, p.Workers = name, file, dir, "group", 1
 	p.Timeouts.Kill = 300 * time.Millisecond
-	if change != nil {
-		change(&p)
-	}
+	return p
+}
+
+func runTestAgent(t *testing.T, pools []PoolConfig, tune ...func(*Agent)) *Agent {
+	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	dir := t.TempDir()
 	cfg := Default()
-	cfg.Pools = []PoolConfig{p}
+	cfg.Pools = pools
 	a, err := New(Options{Config: cfg, Socket: filepath.Join(dir, "s"), RuntimeDir: filepath.Join(dir, "run"), GuardFD: -1,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	if err != nil {

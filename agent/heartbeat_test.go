@@ -224,3 +224,29 @@ func TestStoppedWorkersAtTheDefaults(t *testing.T) {
 	})
 	serves(t, a, 2*time.Second)
 }
+
+// When the held worker comes back, its substitute finishes the call that it runs, however long, and only then one of the
+// two goes.
+func TestACallInASubstituteOutlivesTheReturnOfTheHeldWorker(t *testing.T) {
+	a := startTestAgent(t, testTools, func(p *PoolConfig) { quick(p); p.Heartbeat.HeldLimit = time.Minute; p.Timeouts.Drain = 300 * time.Millisecond })
+	waitReady(t, a)
+	first := workers(a)[0]
+	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 10*time.Second, "held with a substitute", func() bool {
+		s, n := stateOf(a, first)
+		return s == "held" && n == 1 && a.Status().Pools[0].Ready == 1
+	})
+	call := begin(t, a, request("pause", `{"seconds":2.5}`))
+	substitute := runs(t, a)
+	if err := syscall.Kill(first.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 10*time.Second, "back", func() bool { s, _ := stateOf(a, first); return s == "ready" || s == "draining" || s == "" })
+	if o := <-call; o.err != nil || o.result.Worker != substitute {
+		t.Errorf("%+v", o)
+	}
+	await(t, 10*time.Second, "one worker again", func() bool { return len(workers(a)) == 1 && a.Status().Pools[0].Ready == 1 })
+	serves(t, a, 2*time.Second)
+}

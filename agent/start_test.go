@@ -291,3 +291,20 @@ func TestAnAgentBelowTheDemandedTierDoesNotStart(t *testing.T) {
 		}
 	}
 }
+
+func TestAFailedPoolLeavesTheOthersAlone(t *testing.T) {
+	bad := testPool(t, "bad", "raise RuntimeError('no model')\n")
+	a := runTestAgent(t, []PoolConfig{testPool(t, "default", testTools), bad})
+	await(t, 40*time.Second, "one failed, one ready", func() bool {
+		h := a.Health()
+		s := a.Status().Pools
+		return h["default"] && !h["bad"] && s[0].State == "ready" && s[1].State == "failed"
+	})
+	for range 20 {
+		serves(t, a, 2*time.Second)
+	}
+	if e := callFails(t, a, request("bad/add", `{}`), PoolFailed); e.Pool != "bad" || !strings.Contains(e.Traceback, "no model") {
+		t.Errorf("%+v", e)
+	}
+	callFails(t, a, request("none/add", `{}`), UnknownPool)
+}
