@@ -14,8 +14,7 @@ func TestACutLinkIsDeath(t *testing.T) {
 		t.Run(tool, func(t *testing.T) {
 			a := startTestAgent(t, testTools, two)
 			waitReady(t, a)
-			cut := begin(t, a, request(tool, `{}`))
-			id := runs(t, a)
+			cut := begin(t, a, request(tool, `{}`)) // it may be over before anybody has seen it run
 			serves(t, a, 2*time.Second)
 			// Either the agent sees the end first and kills, or the worker ends itself at EOF.
 			o := <-cut
@@ -26,7 +25,7 @@ func TestACutLinkIsDeath(t *testing.T) {
 			if o.took > 10*time.Second {
 				t.Errorf("noticed after %s", o.took)
 			}
-			await(t, 5*time.Second, "replaced", func() bool { return workerOf(a, id) == nil && a.Status().Pools[0].Ready == 2 })
+			await(t, 5*time.Second, "replaced", func() bool { return workerOf(a, e.Worker) == nil && a.Status().Pools[0].Ready == 2 })
 		})
 	}
 }
