@@ -228,7 +228,11 @@ func TestStoppedWorkersAtTheDefaults(t *testing.T) {
 // When the held worker comes back, its substitute finishes the call that it runs, however long, and only then one of the
 // two goes.
 func TestACallInASubstituteOutlivesTheReturnOfTheHeldWorker(t *testing.T) {
-	a := startTestAgent(t, testTools, func(p *PoolConfig) { quick(p); p.Heartbeat.HeldLimit = time.Minute; p.Timeouts.Drain = 300 * time.Millisecond })
+	a := startTestAgent(t, testTools, func(p *PoolConfig) {
+		quick(p)
+		p.Heartbeat.HeldLimit = time.Minute
+		p.Timeouts.Drain = 300 * time.Millisecond
+	})
 	waitReady(t, a)
 	first := workers(a)[0]
 	if err := syscall.Kill(first.PID, syscall.SIGSTOP); err != nil {
