@@ -75,7 +75,10 @@ func New(o Options) (*Agent, error) {
 		return nil, fmt.Errorf("cannot make a run id: %w", err)
 	}
 	a.runID = hex.EncodeToString(id)
-	var err error
+	err := o.checkTier()
+	if err != nil {
+		return nil, err
+	}
 	if a.library, err = extractLibrary(orElse(o.LibraryDir, o.RuntimeDir)); err != nil {
 		return nil, err
 	}
@@ -87,7 +90,7 @@ func New(o Options) (*Agent, error) {
 		a.pools = append(a.pools, newPool(cfg, a, py))
 	}
 	if o.GuardFD >= 0 {
-		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.drain, a.watchdogLost); err != nil {
+		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost, a.drain); err != nil {
 			return nil, err
 		}
 	}
@@ -95,6 +98,22 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// checkTier refuses to start below the kill tier that the configuration demands: without a watchdog it is group.
+func (o *Options) checkTier() error {
+	if o.GuardFD >= 0 {
+		return nil
+	}
+	if require := o.Config.Watchdog.Require; require != "" {
+		return fmt.Errorf("cannot start without a watchdog: watchdog.require says %q, and the tier is group; start through the watchdog, or remove it", require)
+	}
+	for _, cfg := range o.Config.Pools {
+		if cfg.Guard != "group" {
+			return fmt.Errorf("cannot start pool %q without a watchdog: its guard says %q, and the tier is group; start through the watchdog, or say guard: group", cfg.Name, cfg.Guard)
+		}
+	}
+	return nil
 }
 
 func (a *Agent) longestGrace() time.Duration {
@@ -119,13 +138,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	if len(listeners) == 0 {
 		l, err := listenUnix(a.options.Socket)
 		if err != nil {
-			return a.endEarly(err)
+			return a.endEarly(err, nil)
 		}
 		listeners = []net.Listener{l}
 	}
 	for _, p := range a.pools {
 		if err := a.guard.pool(p.cfg.Name, p.cfg.Timeouts.Kill); err != nil {
-			return a.endEarly(err)
+			return a.endEarly(err, listeners)
 		}
 	}
 	a.server = newServer(a, a.payloadLimit())
@@ -160,7 +179,10 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 // endEarly takes down what New built when Run cannot begin.
-func (a *Agent) endEarly(err error) error {
+func (a *Agent) endEarly(err error, listeners []net.Listener) error {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
 	a.children.close()
 	return err
 }

@@ -2,11 +2,11 @@ package agent
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,15 +14,24 @@ import (
 	"go.uber.org/goleak"
 )
 
-// testTools are well- and ill-behaved tools, each a named misbehaviour.
-//
-//go:embed testdata/tools.py
-var testTools string
-
+// TestMain: nothing of an agent may be left when its tests end. Each test checks its own goroutines too (see
+// startTestAgent), so that a leak is named by the test that made it.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// startTestAgent runs an agent without a watchdog in this process; change may alter its pool.
-func startTestAgent(t *testing.T, tools string, change func(*PoolConfig)) *Agent {
+// startTestAgent runs an agent without a watchdog in this process; change may alter its pool, tune the agent before it
+// runs. It ends with the test, and leaves no child and no goroutine. One process can hold one agent at a time: it is a
+// subreaper and kills what it does not know.
+func startTestAgent(t *testing.T, tools string, change func(*PoolConfig), tune ...func(*Agent)) *Agent {
+	t.Helper()
+	p := testPool(t, "default", tools)
+	if change != nil {
+		change(&p)
+	}
+	return runTestAgent(t, []PoolConfig{p}, tune...)
+}
+
+// testPool is a pool of one worker, with its tools in a directory of its own.
+func testPool(t *testing.T, name, tools string) PoolConfig {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "tools.py")
@@ -30,17 +39,24 @@ func startTestAgent(t *testing.T, tools string, change func(*PoolConfig)) *Agent
 		t.Fatal(err)
 	}
 	p := DefaultPool()
-	p.Name, p.Adapter, p.Workdir, p.Guard, p.Workers = "default", file, dir, "group", 1
+	p.Name, p.Adapter, p.Workdir, p.Guard, p.Workers = name, file, dir, "group", 1
 	p.Timeouts.Kill = 300 * time.Millisecond
-	if change != nil {
-		change(&p)
-	}
+	return p
+}
+
+func runTestAgent(t *testing.T, pools []PoolConfig, tune ...func(*Agent)) *Agent {
+	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	dir := t.TempDir()
 	cfg := Default()
-	cfg.Pools = []PoolConfig{p}
+	cfg.Pools = pools
 	a, err := New(Options{Config: cfg, Socket: filepath.Join(dir, "s"), RuntimeDir: filepath.Join(dir, "run"), GuardFD: -1,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range tune {
+		f(a)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(context.Background()) }()
@@ -60,42 +76,6 @@ func startTestAgent(t *testing.T, tools string, change func(*PoolConfig)) *Agent
 		}
 	})
 	return a
-}
-
-func TestAnAgentWithoutPoolsIsUpUntilItIsStopped(t *testing.T) {
-	cfg, err := Load("../packaging/pitboss.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	a, err := New(Options{Config: cfg, Socket: filepath.Join(dir, "s"), RuntimeDir: filepath.Join(dir, "run"), GuardFD: -1,
-		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(context.Background()) }()
-	await(t, 10*time.Second, "listening", func() bool { _, err := os.Stat(filepath.Join(dir, "s")); return err == nil })
-	if s := a.Status(); s.Agent.State != "running" || len(s.Pools) != 0 {
-		t.Errorf("%+v", s)
-	}
-	if e := callFails(t, a, request("add", `{}`), UnknownPool); !strings.Contains(e.Message, "no pool is configured") {
-		t.Errorf("%s", e.Message)
-	}
-	select {
-	case err := <-ended:
-		t.Fatalf("it ended by itself: %v", err)
-	default:
-	}
-	a.Stop("end of the test")
-	select {
-	case err := <-ended:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("the agent does not end")
-	}
 }
 
 type testWriter struct{ t *testing.T }
@@ -140,66 +120,6 @@ func serves(t *testing.T, a *Agent, limit time.Duration) {
 	}
 }
 
-func TestAnswers(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	serves(t, a, 5*time.Second)
-	if e := callFails(t, a, request("raises", `{}`), ToolRaised); e.Type != "ValueError" || !strings.Contains(e.Traceback, "on purpose") {
-		t.Errorf("%+v", e)
-	}
-	if e := callFails(t, a, request("add", `{"a":1}`), BadArguments); !strings.Contains(e.Message, "'b'") {
-		t.Errorf("%+v", e)
-	}
-	if e := callFails(t, a, request("ad", `{}`), UnknownTool); !strings.Contains(e.Message, "add") {
-		t.Errorf("%+v", e)
-	}
-	if e := callFails(t, a, request("nowhere/add", `{}`), UnknownPool); !strings.Contains(e.Message, "default") {
-		t.Errorf("%+v", e)
-	}
-	items := 0
-	r, err := a.Stream(within(t, 20*time.Second), request("count", `{"n":1000}`), func(v *Value) error { items++; return nil })
-	if err != nil || items != 1000 || string(r.JSON) != "1000" {
-		t.Errorf("stream of %d items ended with %v %v", items, r, err)
-	}
-	for range 20 {
-		serves(t, a, 5*time.Second)
-	}
-}
-
-// TestCallsThatCameBeforeTheTools: a call may wait for the first worker, when nobody knows the tools yet.
-func TestCallsThatCameBeforeTheTools(t *testing.T) {
-	a := startTestAgent(t, "import time\ntime.sleep(0.5)\n"+testTools, nil)
-	early := make(chan error, 3)
-	for _, tool := range []string{"count", "nope"} {
-		go func() { _, err := a.Call(within(t, 20*time.Second), request(tool, `{"n":3}`)); early <- err }()
-	}
-	go func() {
-		tools, err := a.Tools(within(t, 20*time.Second), "")
-		if err == nil && len(tools) == 0 {
-			err = errors.New("no tools were listed")
-		}
-		early <- err
-	}()
-	reasons := map[Reason]int{}
-	for range 3 {
-		var e *Error
-		if err := <-early; errors.As(err, &e) {
-			reasons[e.Reason]++
-		} else if err != nil {
-			t.Error(err)
-		}
-	}
-	if reasons[BadArguments] != 1 || reasons[UnknownTool] != 1 {
-		t.Errorf("got %v", reasons)
-	}
-	serves(t, a, 5*time.Second)
-	if w := a.Status().Pools[0].Workers; len(w) != 1 || w[0].LastExit != "" {
-		t.Errorf("a worker was lost: %+v", w)
-	}
-}
-
 func await(t *testing.T, limit time.Duration, what string, reached func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
@@ -211,4 +131,92 @@ func await(t *testing.T, limit time.Duration, what string, reached func() bool) 
 		}
 		<-tick.C
 	}
+}
+
+// workers is what status says of the only pool's workers.
+func workers(a *Agent) []WorkerStatus { return a.Status().Pools[0].Workers }
+
+// workerOf finds one worker by id; nil when it is gone.
+func workerOf(a *Agent, id string) *WorkerStatus {
+	for _, w := range workers(a) {
+		if w.ID == id {
+			return &w
+		}
+	}
+	return nil
+}
+
+func waitReady(t *testing.T, a *Agent) {
+	t.Helper()
+	if err := a.WaitReady(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// outcome is how one call ended, and after what time.
+type outcome struct {
+	result *Result
+	err    error
+	took   time.Duration
+}
+
+// begin runs a call beside the test; the channel gets its one outcome.
+func begin(t *testing.T, a *Agent, req *Request) <-chan outcome {
+	t.Helper()
+	ended := make(chan outcome, 1)
+	ctx := within(t, 2*time.Minute)
+	go func() {
+		start := time.Now()
+		r, err := a.Call(ctx, req)
+		ended <- outcome{r, err, time.Since(start)}
+	}()
+	return ended
+}
+
+// runs waits until a call is in flight and returns the worker that runs it.
+func runs(t *testing.T, a *Agent) string {
+	t.Helper()
+	id := ""
+	await(t, 10*time.Second, "running", func() bool {
+		for _, w := range workers(a) {
+			if w.InFlight == 1 {
+				id = w.ID
+			}
+		}
+		return id != ""
+	})
+	return id
+}
+
+// wantReason takes the *Error of the wanted reason out of err.
+func wantReason(t *testing.T, err error, want Reason) *Error {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != want {
+		t.Fatalf("got %v, want %s", err, want)
+	}
+	return e
+}
+
+// meanwhile calls another worker every 20 ms until done is closed or limit is over, and fails the test if one call is
+// not answered. It returns how many were.
+func meanwhile(t *testing.T, a *Agent, limit time.Duration, done func() bool) int {
+	t.Helper()
+	served := 0
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(limit); !done(); served++ {
+		if time.Now().After(deadline) {
+			t.Fatalf("not over within %s", limit)
+		}
+		serves(t, a, 5*time.Second)
+		<-tick.C
+	}
+	return served
+}
+
+// alive says whether a process exists and is no zombie, by the kernel.
+func alive(pid int) bool {
+	state, _, ok := readStat(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	return ok && state != 'Z' && state != 'X'
 }

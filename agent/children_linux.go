@@ -11,10 +11,14 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// strangerPatience is how long the end of the agent waits for the death of what it has killed.
+const strangerPatience = 5 * time.Second
 
 // children owns every child process of the agent: those that it starts itself (launchers, the command of a sidecar) and
 // those that fall to it because it is a subreaper (keepers of a dead launcher, which it knows, and strangers, which it
@@ -45,10 +49,16 @@ func newChildren(onSweep func(pid int)) (*children, error) {
 	return c, nil
 }
 
-// close ends the two loops. Nothing may be started afterwards.
+// close ends the two loops, and then every stranger that is left: one that has just been killed is a zombie a moment
+// later, and its children fall to us only then. Nothing may be started afterwards.
 func (c *children) close() {
 	close(c.stop)
 	c.done.Wait()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(strangerPatience); c.sweep() > 0 && time.Now().Before(deadline); {
+		<-tick.C
+	}
 }
 
 // cloneLoop is the one thread that starts processes. It is never unlocked and, but for close, never ends.
@@ -149,14 +159,15 @@ func (c *children) sweepLoop() {
 }
 
 // sweep kills and reaps every child that nobody here knows. A killed stranger ends with another SIGCHLD, which sweeps
-// again and finds what it leaves behind in turn.
-func (c *children) sweep() {
+// again and finds what it leaves behind in turn. It returns how many strangers there were.
+func (c *children) sweep() (found int) {
 	var killed []int
 	c.mu.Lock()
 	for _, pid := range listChildren() {
 		if c.known[pid] {
 			continue
 		}
+		found++
 		// It is our child and nobody else reaps it: the number is safe until the waitid below.
 		_ = unix.Kill(pid, unix.SIGKILL)
 		var info unix.Siginfo
@@ -168,6 +179,7 @@ func (c *children) sweep() {
 	for _, pid := range killed {
 		c.onSweep(pid)
 	}
+	return found
 }
 
 // listChildren lists the pids of all children of this process. Children are listed per thread (proc(5), Linux 3.5 with

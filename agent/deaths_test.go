@@ -1,7 +1,8 @@
 package agent
 
 import (
-	"encoding/json"
+	"errors"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -9,15 +10,16 @@ import (
 	"time"
 )
 
+// two keeps a second worker beside the one that misbehaves.
+func two(p *PoolConfig) { p.Workers = 2 }
+
 func TestDeathsAreToldAndReplaced(t *testing.T) {
 	for _, c := range []struct{ tool, signal, line string }{
 		{"segfault", "SIGSEGV", "in segfault"}, {"exit_three", "", "in exit_three"},
 	} {
 		t.Run(c.tool, func(t *testing.T) {
 			a := startTestAgent(t, testTools, nil)
-			if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
-				t.Fatal(err)
-			}
+			waitReady(t, a)
 			e := callFails(t, a, request(c.tool, `{}`), WorkerDied)
 			pm := e.PostMortem
 			if pm == nil || pm.Signal != c.signal || (c.signal == "" && (pm.Code == nil || *pm.Code != 3)) || !strings.Contains(pm.Stack, c.line) {
@@ -28,65 +30,131 @@ func TestDeathsAreToldAndReplaced(t *testing.T) {
 	}
 }
 
-// TestAToolThatForksAnswersOnce: the child of a fork holds no end of the link, whatever it does and however long it lives.
-func TestAToolThatForksAnswersOnce(t *testing.T) {
-	a := startTestAgent(t, testTools, nil)
-	file := filepath.Join(t.TempDir(), "afterwards")
-	for _, c := range []struct{ tool, args, want string }{
-		{"child_returns", `{}`, `"parent"`}, {"child_raises", `{}`, `"parent"`}, {"child_lives_on", `{"file":` + strconv.Quote(file) + `}`, ""},
-	} {
-		r, err := a.Call(within(t, 20*time.Second), request(c.tool, c.args))
-		if err != nil || (c.want != "" && string(r.JSON) != c.want) || string(r.JSON) == "-1" {
-			t.Errorf("%s: %v %v", c.tool, r, err)
+func TestADeathLeavesTheOtherWorkersAlone(t *testing.T) {
+	a := startTestAgent(t, testTools, two)
+	waitReady(t, a)
+	for _, tool := range []string{"segfault", "exit_three"} {
+		slow := begin(t, a, request("pause", `{"seconds":0.5}`))
+		survivor := runs(t, a)
+		callFails(t, a, request(tool, `{}`), WorkerDied)
+		if o := <-slow; o.err != nil || o.result.Worker != survivor {
+			t.Errorf("%s beside a running call ended it: %+v", tool, o)
 		}
-		for range 20 { // a second answer would be taken for one of these, or be a protocol error that ends the worker
-			serves(t, a, 5*time.Second)
-		}
-	}
-	worker := a.Status().Pools[0].Workers[0]
-	if worker.LastExit != "" || worker.CallsTotal < 63 {
-		t.Errorf("the worker was replaced: %+v", worker)
-	}
-	// The last child still lives and waits for the worker's end: it is killed with the tree, and answers nobody.
-	callFails(t, a, request("exit_three", `{}`), WorkerDied)
-	for range 20 {
-		serves(t, a, 5*time.Second)
-	}
-	if errors := a.Status().Pools[0].ErrorsTotal; errors != 1 {
-		t.Errorf("%d errors, want the one death", errors)
+		await(t, 5*time.Second, "two workers again", func() bool { return a.Status().Pools[0].Ready == 2 })
 	}
 }
 
-// TestWhatAWorkerLeavesDiesWithIt while its sibling's live on.
-func TestWhatAWorkerLeavesDiesWithIt(t *testing.T) {
-	a := startTestAgent(t, testTools, func(p *PoolConfig) { p.Workers = 2 })
-	if err := a.WaitReady(within(t, 20*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	pids := map[string][]int{} // by worker
-	for range 2 {              // the longest idle worker is next, so these are two
-		r, err := a.Call(within(t, 20*time.Second), request("escapees", `{}`))
-		if err != nil {
-			t.Fatal(err)
+func TestDeadlockEndsAtItsDeadline(t *testing.T) {
+	a := startTestAgent(t, testTools, two)
+	waitReady(t, a)
+	req := request("deadlock", `{}`)
+	req.Timeout = 2 * time.Second
+	stuck := begin(t, a, req)
+	id := runs(t, a)
+	var o outcome
+	ended := func() bool {
+		select {
+		case o = <-stuck:
+			return true
+		default:
+			return false
 		}
-		var list []int
-		if err := json.Unmarshal(r.JSON, &list); err != nil || len(list) != 2 {
-			t.Fatalf("%s %v", r.JSON, err)
-		}
-		pids[r.Worker] = list
 	}
-	if len(pids) != 2 {
-		t.Fatalf("both calls went to one worker: %v", pids)
+	if n := meanwhile(t, a, 20*time.Second, ended); n == 0 {
+		t.Error("nothing was served meanwhile")
 	}
-	dead := callFails(t, a, request("exit_three", `{}`), WorkerDied).Worker
-	for worker, list := range pids {
-		for _, pid := range list {
-			if worker == dead {
-				await(t, 5*time.Second, "gone with its worker", func() bool { return parentOf(pid) == 0 })
-			} else if parentOf(pid) == 0 {
-				t.Errorf("process %d of the sibling %s was killed", pid, worker)
+	if e := wantReason(t, o.err, CallTimeout); e.PostMortem == nil || !strings.Contains(e.Traceback, "in deadlock") || e.Worker != id {
+		t.Errorf("%+v", e)
+	}
+	await(t, 5*time.Second, "replaced", func() bool { return workerOf(a, id) == nil && a.Status().Pools[0].Ready == 2 })
+}
+
+func TestAGoneClientEndsItsCall(t *testing.T) {
+	a := startTestAgent(t, testTools, nil)
+	waitReady(t, a)
+	ctx := within(t, 300*time.Millisecond)
+	_, err := a.Call(ctx, request("deadlock", `{}`))
+	wantReason(t, err, CallCancelled)
+	serves(t, a, 2*time.Second)
+}
+
+// A client that stops taking chunks must not hold its worker beyond the call's deadline.
+func TestAStreamWhoseClientStandsStillEndsAtItsDeadline(t *testing.T) {
+	a := startTestAgent(t, testTools, nil)
+	waitReady(t, a)
+	stuck, free := make(chan struct{}), make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		first := true
+		req := request("count", `{"n":1000000}`)
+		req.Timeout = time.Second
+		_, err := a.Stream(within(t, time.Minute), req, func(*Value) error {
+			if first {
+				first = false
+				close(stuck)
+				<-free
 			}
+			return nil
+		})
+		ended <- err
+	}()
+	<-stuck
+	id := runs(t, a)
+	await(t, 10*time.Second, "replaced", func() bool { return workerOf(a, id) == nil })
+	serves(t, a, 2*time.Second)
+	close(free)
+	wantReason(t, <-ended, CallTimeout)
+}
+
+// Whatever a fork inside a tool does, its call has the parent's one answer, and later calls have their own.
+func TestAForkInsideAToolGivesOneAnswer(t *testing.T) {
+	a := startTestAgent(t, testTools, nil)
+	waitReady(t, a)
+	first := workers(a)[0].ID
+	for _, tool := range []string{"forks", "fork_raises", "fork_unseen"} {
+		r, err := a.Call(within(t, 20*time.Second), request(tool, `{}`))
+		if err != nil || string(r.JSON) != `"parent"` || r.Worker != first {
+			t.Fatalf("%s: %v %v", tool, r, err)
 		}
+		for range 5 {
+			serves(t, a, 5*time.Second)
+		}
+	}
+	// A second answer would be a protocol error and the worker's end.
+	if w := workers(a); len(w) != 1 || w[0].ID != first || w[0].CallsTotal != 18 {
+		t.Errorf("workers %+v", w)
+	}
+	e := callFails(t, a, request("fork_and_die", `{}`), WorkerDied)
+	if e.PostMortem.Code == nil || *e.PostMortem.Code != 3 {
+		t.Errorf("%+v", e.PostMortem)
 	}
 	serves(t, a, 2*time.Second)
+}
+
+func TestAnEscapedChildDiesWithItsWorkerAndOnlyWithIts(t *testing.T) {
+	a := startTestAgent(t, testTools, two)
+	waitReady(t, a)
+	dir := t.TempDir()
+	escape := func(name string, die bool) (int, error) {
+		file := filepath.Join(dir, name)
+		args := `{"file":` + strconv.Quote(file) + `,"die":` + strconv.FormatBool(die) + `}`
+		_, err := a.Call(within(t, 20*time.Second), request("escape", args))
+		text, readErr := os.ReadFile(file)
+		pid, parseErr := strconv.Atoi(string(text))
+		if fault := errors.Join(readErr, parseErr); fault != nil {
+			t.Fatalf("%v (call: %v)", fault, err)
+		}
+		return pid, err
+	}
+	sibling, err := escape("sibling", false)
+	if err != nil || !alive(sibling) {
+		t.Fatalf("the control does not live: %v", err)
+	}
+	orphan, err := escape("orphan", true) // on the other worker: the one that has been idle longest
+	wantReason(t, err, WorkerDied)
+	await(t, 5*time.Second, "rid of the orphan", func() bool { return !alive(orphan) })
+	serves(t, a, 2*time.Second)
+	if !alive(sibling) {
+		t.Error("the other worker's child was killed as well")
+	}
 }

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const cgroupMount = "/sys/fs/cgroup"
+
 // sampleProcess reads what the kernel says about a process now. A part that cannot be read is left at its zero; without
 // state and schedstat (hidepid, CONFIG_SCHEDSTATS off) the sample is not readable and proves nothing.
 func sampleProcess(pid int, at time.Duration) heartbeat.Sample {
@@ -24,7 +26,9 @@ func sampleProcess(pid int, at time.Duration) heartbeat.Sample {
 	s.Readable = ok && len(s.Threads) > 0
 	s.ReadBytes = readField(filepath.Join(dir, "io"), "read_bytes:")
 	s.Traced = readField(filepath.Join(dir, "status"), "TracerPid:") != 0
-	s.Frozen, s.Throttled = cgroupState(dir)
+	cgroups, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
+	s.Frozen = frozen(string(cgroups))
+	s.ThrottledFor = throttledFor(string(cgroups), cgroupMount)
 	return s
 }
 
@@ -79,45 +83,50 @@ func readField(name, label string) uint64 {
 	return 0
 }
 
-// cgroups are the directories of a process's cgroup: in the one hierarchy of version 2, and in version 1's for the cpu
-// controller; empty where it has none. A hybrid host mounts version 2 below "unified" (systemd's layout).
-type cgroups struct{ unified, cpu string }
-
-// parseCgroups reads /proc/PID/cgroup (cgroups(7)): "0::/path" is version 2, "4:cpu,cpuacct:/path" version 1.
-func parseCgroups(text string) (c cgroups) {
-	for line := range strings.Lines(text) {
-		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		controllers, path, ok := strings.Cut(rest, ":")
-		switch {
-		case !ok || path == "/":
-		case controllers == "":
-			c.unified = path
-		case slices.Contains(strings.Split(controllers, ","), "cpu"):
-			c.cpu = path
+// frozen says whether the process's cgroup v2 is frozen (cgroup.events, Linux 5.2), where one is mounted.
+func frozen(cgroups string) bool {
+	for line := range strings.Lines(cgroups) {
+		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if !ok || path == "/" {
+			continue
+		}
+		for _, mount := range []string{cgroupMount, cgroupMount + "/unified"} {
+			if readField(filepath.Join(mount, path, "cgroup.events"), "frozen ") == 1 {
+				return true
+			}
 		}
 	}
-	return c
+	return false
 }
 
-// cgroupState says whether the process's cgroup is frozen (cgroup.events, Linux 5.2), and how long its cpu limit has kept it
-// from running: throttled_usec of version 2, throttled_time in ns of version 1 (both in cpu.stat).
-func cgroupState(dir string) (frozen bool, throttled time.Duration) {
-	text, err := os.ReadFile(filepath.Join(dir, "cgroup"))
-	if err != nil {
-		return false, 0
-	}
-	c := parseCgroups(string(text))
-	const root = "/sys/fs/cgroup"
-	if c.unified != "" {
-		for _, mount := range []string{root, root + "/unified"} {
-			frozen = frozen || readField(filepath.Join(mount, c.unified, "cgroup.events"), "frozen ") == 1
-			throttled = max(throttled, time.Duration(readField(filepath.Join(mount, c.unified, "cpu.stat"), "throttled_usec "))*time.Microsecond)
+// throttledFor is how long a CPU quota has kept a process from running so far, by the lines of its /proc/PID/cgroup: of
+// cgroup v2 the quota's own cgroup is any from here to the root (cpu.stat, throttled_usec), of v1 likewise in the
+// hierarchy of the cpu controller (throttled_time, in ns). The largest of them counts: each is summed over the
+// processors. 0 where nothing can be read.
+func throttledFor(cgroups, mount string) time.Duration {
+	longest := time.Duration(0)
+	for line := range strings.Lines(cgroups) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) != 3 {
+			continue
+		}
+		hierarchy, label, unit := "", "throttled_usec ", time.Microsecond
+		if fields[0] != "0" {
+			if !slices.Contains(strings.Split(fields[1], ","), "cpu") {
+				continue
+			}
+			hierarchy, label, unit = "cpu", "throttled_time ", time.Nanosecond
+		}
+		// Up to the top: in a container that is the container's own cgroup, and has its quota.
+		for path := filepath.Clean("/" + fields[2]); ; path = filepath.Dir(path) {
+			n := readField(filepath.Join(mount, hierarchy, path, "cpu.stat"), label)
+			longest = max(longest, time.Duration(n)*unit)
+			if path == "/" {
+				break
+			}
 		}
 	}
-	if c.cpu != "" {
-		throttled = max(throttled, time.Duration(readField(filepath.Join(root, "cpu", c.cpu, "cpu.stat"), "throttled_time ")))
-	}
-	return frozen, throttled
+	return longest
 }
 
 // sleptFor is how long the host has been suspended since boot: the boot-time clock counts it, the monotonic one does not.

@@ -128,7 +128,11 @@ func (a *Agent) Ping(ctx context.Context, id string) (Pong, error) {
 			continue
 		}
 		answer := make(chan Pong, 1)
-		w.post(workerEvent{pong: answer})
+		select {
+		case w.events <- workerEvent{pong: answer}:
+		case <-w.done:
+		case <-ctx.Done():
+		}
 		select {
 		case pong := <-answer:
 			return pong, nil

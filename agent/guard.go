@@ -17,8 +17,12 @@ import (
 // GuardEnv names the inherited descriptor of the link to the watchdog.
 const GuardEnv = "PITBOSS_GUARD_FD"
 
-// silentAfter is how long the watchdog may take to answer before it counts as silent: then new spawns wait, calls go on.
-const silentAfter = time.Second
+const (
+	// silentAfter is how long the watchdog may take to answer before it counts as silent: then new spawns wait, calls go on.
+	silentAfter = time.Second
+	// handshakePatience is how long it may take to answer what comes before the first spawn.
+	handshakePatience = 10 * time.Second
+)
 
 // guardClass is what a guarded process is (PROTOCOL.md §4, flags of GUARD).
 type guardClass uint16
@@ -60,9 +64,8 @@ type guard struct {
 	log     *slog.Logger
 	version string
 	pid     int
-	onLoss  func() // called once, when the watchdog is gone
-	// drain is closed when the agent begins to stop: from then on nobody waits for a silent watchdog.
-	drain <-chan struct{}
+	onLoss  func()          // called once, when the watchdog is gone
+	giveUp  <-chan struct{} // closed when the agent begins to stop: then nobody waits for a silent watchdog any more
 
 	mu      sync.Mutex
 	seq     uint64
@@ -73,33 +76,36 @@ type guard struct {
 
 var (
 	errWatchdogGone   = errors.New("the watchdog is gone")
-	errWatchdogSilent = errors.New("the watchdog does not answer and the agent is stopping")
+	errWatchdogSilent = errors.New("the watchdog did not answer in time")
+	errStopping       = errors.New("the agent is stopping")
 )
 
-// newGuard shakes hands: HELLO must be answered by a WELCOME of the same version within start.
-func newGuard(fd int, version, runID string, grace time.Duration, log *slog.Logger, drain <-chan struct{}, onLoss func()) (*guard, error) {
+// newGuard shakes hands: HELLO must be answered by a WELCOME of the same version within handshakePatience. From the end
+// of giveUp on no spawn waits for an answer.
+func newGuard(fd int, version, runID string, grace time.Duration, log *slog.Logger, onLoss func(), giveUp <-chan struct{}) (*guard, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("cannot use the watchdog's link: %w", err)
 	}
-	g := &guard{file: os.NewFile(uintptr(fd), "watchdog link"), log: log, version: version, onLoss: onLoss, drain: drain,
+	g := &guard{file: os.NewFile(uintptr(fd), "watchdog link"), log: log, version: version, onLoss: onLoss, giveUp: giveUp,
 		waiting: map[uint64]chan error{}, state: "armed", done: make(chan struct{})}
 	go g.readLoop()
 	hello := ipc.GuardMessage{Kind: ipc.GuardHello, Value: grace.Microseconds(), Text: version + " " + runID}
-	if err := g.ask(hello, nil); err != nil {
+	if err := g.ask(hello, nil, handshakePatience); err != nil {
 		g.close()
 		return nil, fmt.Errorf("cannot shake hands with the watchdog: %w", err)
 	}
 	return g, nil
 }
 
-// guard tells the watchdog of a process and returns when it holds the pidfd. While the watchdog is silent it waits.
+// guard tells the watchdog of a process and returns when it holds the pidfd. While the watchdog is silent it waits, until
+// the agent stops.
 func (g *guard) guard(class guardClass, name string, process *pidfd) error {
 	if g == nil {
 		return nil
 	}
 	var err error
 	inner := process.control(func(fd int) error {
-		err = g.ask(ipc.GuardMessage{Kind: ipc.GuardGuard, Flags: uint16(class), PID: uint32(process.pid), Text: name}, []int{fd})
+		err = g.ask(ipc.GuardMessage{Kind: ipc.GuardGuard, Flags: uint16(class), PID: uint32(process.pid), Text: name}, []int{fd}, noLimit)
 		return nil
 	})
 	if err = errors.Join(inner, err); err != nil {
@@ -120,7 +126,7 @@ func (g *guard) pool(name string, grace time.Duration) error {
 	if g == nil {
 		return nil
 	}
-	if err := g.ask(ipc.GuardMessage{Kind: ipc.GuardPool, Value: grace.Microseconds(), Text: name}, nil); err != nil {
+	if err := g.ask(ipc.GuardMessage{Kind: ipc.GuardPool, Value: grace.Microseconds(), Text: name}, nil, handshakePatience); err != nil {
 		return fmt.Errorf("cannot register pool %q with the watchdog: %w", name, err)
 	}
 	return nil
@@ -169,9 +175,12 @@ func (g *guard) status() WatchdogStatus {
 	return WatchdogStatus{PID: g.pid, State: g.state}
 }
 
-// ask sends a message and waits for its ACK. After silentAfter without one the state is silent, and it waits on until the agent
-// stops.
-func (g *guard) ask(m ipc.GuardMessage, fds []int) error {
+// noLimit lets ask wait until the watchdog answers or is gone, or the agent stops.
+const noLimit = 0
+
+// ask sends a message and waits for its ACK. After silentAfter without one the state is silent, and it waits on, at most
+// for limit.
+func (g *guard) ask(m ipc.GuardMessage, fds []int, limit time.Duration) error {
 	answer := make(chan error, 1)
 	g.mu.Lock()
 	if g.state == "gone" {
@@ -187,8 +196,13 @@ func (g *guard) ask(m ipc.GuardMessage, fds []int) error {
 	defer silent.Stop()
 	retry := time.NewTicker(silentAfter / 10)
 	defer retry.Stop()
+	var over <-chan time.Time
+	if limit != noLimit {
+		timer := time.NewTimer(limit)
+		defer timer.Stop()
+		over = timer.C
+	}
 	sent := false
-	var giveUp <-chan struct{}
 	for {
 		if !sent {
 			err := g.write(m, fds)
@@ -203,10 +217,12 @@ func (g *guard) ask(m ipc.GuardMessage, fds []int) error {
 			return err
 		case <-silent.C:
 			g.setState("silent")
-			giveUp = g.drain
-		case <-giveUp:
+		case <-over:
 			g.forget(m.Seq)
 			return errWatchdogSilent
+		case <-g.giveUp:
+			g.forget(m.Seq)
+			return errStopping
 		case <-retry.C:
 		}
 	}

@@ -93,6 +93,7 @@ type launcher struct {
 	ready                     chan struct{}
 	failure                   *Error        // set before failed is closed
 	failed                    chan struct{} // it could not start; failure says why
+	heard                     chan struct{} // its link has been read to the end
 	dead                      chan struct{} // the process has ended and is reaped
 
 	mu      sync.Mutex
@@ -114,11 +115,11 @@ type launcherSpec struct {
 	timeout    time.Duration // for hello and for the preload
 }
 
-// startLauncher starts the process, places it under the watchdog and sends it on its way; the caller then waits on
-// ready, failed or dead.
+// startLauncher starts the process; the caller then waits on ready, failed or dead. It is placed under the watchdog before
+// it gets its orders, and not by the caller: a silent watchdog must not hold up the pool's loop.
 func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, log *slog.Logger, sink outputSink) (*launcher, error) {
 	l := &launcher{pool: spec.pool, generation: spec.generation, children: c, guard: g, log: log,
-		ready: make(chan struct{}), failed: make(chan struct{}), dead: make(chan struct{}),
+		ready: make(chan struct{}), failed: make(chan struct{}), heard: make(chan struct{}), dead: make(chan struct{}),
 		waiters: map[string]chan launcherReport{}, reaps: map[int]chan launcherReport{}}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -144,35 +145,39 @@ func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, l
 		out.close()
 		return nil, err
 	}
-	if err := g.guard(guardLauncher, "launcher "+spec.pool, l.process); err != nil {
-		_ = l.process.signal(syscall.SIGKILL)
-		_ = l.process.wait()
-		_, _ = c.reap(l.process)
-		l.process.close()
-		link.close()
-		out.close()
-		return nil, err
-	}
-	l.wg.Add(2)
-	go l.waitDeath()
-	go l.read(spec, &buffers.orders)
+	l.wg.Go(l.waitDeath)
+	l.wg.Go(func() { l.read(spec, &buffers.orders) })
 	return l, nil
 }
 
 // waitDeath is the one who knows when the launcher is gone: by pidfd, not by EOF, which a leaked descriptor could delay.
 func (l *launcher) waitDeath() {
-	defer l.wg.Done()
 	_ = l.process.wait()
 	status, err := l.children.reap(l.process)
 	if err != nil {
 		l.log.Error("cannot reap a launcher", "pool", l.pool, "pid", l.process.pid, "cause", err)
 	}
 	l.guard.release(l.process)
+	l.hearLastWords()
 	l.fail(&Error{Reason: PoolFailed, Pool: l.pool,
 		Message: fmt.Sprintf("launcher of pool %q (pid %d) %s", l.pool, l.process.pid, statusText(status))})
 	close(l.dead)
 	l.link.close()
 	l.out.close()
+}
+
+// hearLastWords lets a report and output that were sent before the death be read: they say why it died. A process that
+// a preload left behind may hold the other ends open, so the wait is short.
+func (l *launcher) hearLastWords() {
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	for _, end := range []<-chan struct{}{l.heard, l.out.ended} {
+		select {
+		case <-end:
+		case <-timer.C:
+			return
+		}
+	}
 }
 
 // fail records the first failure; once ready it changes nothing.
@@ -192,7 +197,12 @@ func (l *launcher) fail(e *Error) {
 }
 
 func (l *launcher) read(spec launcherSpec, buffers *orderBuffers) {
-	defer l.wg.Done()
+	defer close(l.heard)
+	if err := l.guard.guard(guardLauncher, "launcher "+spec.pool, l.process); err != nil {
+		l.fail(asError(err, l.pool))
+		_ = l.process.signal(syscall.SIGKILL)
+		return
+	}
 	for {
 		report, err := receiveOrder[launcherReport](l.link, buffers)
 		if err != nil {
@@ -218,13 +228,7 @@ func (l *launcher) handle(spec launcherSpec, r launcherReport) {
 	case "preloading":
 		l.setDoing("preloading " + r.Module)
 	case "ready":
-		l.setDoing("")
-		l.start = r.Start
-		if r.Refusal != nil {
-			l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
-			l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
-		}
-		close(l.ready)
+		l.becomeReady(r)
 	case "failed":
 		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Traceback: r.Traceback,
 			Message: fmt.Sprintf("pool %q cannot preload: %s", l.pool, r.Message)})
@@ -257,6 +261,25 @@ func (l *launcher) hello(spec launcherSpec, r launcherReport) {
 		l.log.Error("cannot send a launcher its orders", "pool", l.pool, "cause", err)
 		_ = l.process.signal(syscall.SIGKILL)
 	}
+}
+
+// becomeReady counts once, and not after a failure: preloaded code shares the launcher's descriptors and may say anything.
+func (l *launcher) becomeReady(r launcherReport) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.ready:
+		return
+	case <-l.failed:
+		return
+	default:
+	}
+	l.doing, l.start = "", r.Start
+	if r.Refusal != nil {
+		l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
+		l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
+	}
+	close(l.ready)
 }
 
 func (l *launcher) setDoing(what string) {
@@ -321,36 +344,6 @@ func (l *launcher) spawn(order spawnOrder, files []*os.File) (<-chan launcherRep
 		return nil, fmt.Errorf("cannot order a worker from launcher %d: %w", l.process.pid, err)
 	}
 	return reply, nil
-}
-
-// reapKeeper collects the exit status of a keeper that has ended: through the launcher, its parent, or, when that is
-// dead, ourselves, to whom the keeper has fallen. Status 0 proves that the worker's tree is empty.
-func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
-	reply := make(chan launcherReport, 1)
-	l.mu.Lock()
-	l.reaps[keeper.pid] = reply
-	l.mu.Unlock()
-	if err := l.link.send(reapOrder{Op: "reap", Keeper: keeper.pid}); err != nil && !linkEnded(err) && !errors.Is(err, syscall.EPIPE) {
-		l.log.Error("cannot order a launcher to reap", "pool", l.pool, "cause", err)
-	}
-	select {
-	case r := <-reply:
-		l.children.forget(keeper.pid)
-		return r.Status, nil
-	case <-l.dead:
-		select {
-		case r := <-reply: // it answered before it died
-			l.children.forget(keeper.pid)
-			return r.Status, nil
-		default:
-		}
-		status, err := l.children.reap(keeper)
-		if err == syscall.ECHILD {
-			return -int(syscall.SIGKILL), nil // reaped by the launcher in its last moment: no proof
-		}
-		l.children.sweep()
-		return status, err
-	}
 }
 
 // stop tells the launcher to fork no more and to end after its last keeper.

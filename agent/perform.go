@@ -18,7 +18,8 @@ var errUnsent = errors.New("the request was not written")
 // perform runs a call on the worker that acquire gave it, until its one outcome; errUnsent when there is none because
 // it never began.
 func (p *pool) perform(ctx context.Context, w *worker, c *call, req *Request, deadline time.Time, chunk func(*Value) error) (*Result, error) {
-	if err := w.request(c, req, deadline); err != nil {
+	if err := w.request(ctx, c, req, deadline); err != nil {
+		// Part of a frame may be out, so the worker must end whatever becomes of the call.
 		p.condemn(w, c)
 		w.order(endOrder{stage: endKill, why: "cannot write the request: " + err.Error()})
 		return nil, errUnsent
@@ -74,8 +75,9 @@ func (p *pool) lastWords(w *worker, c *call, req *Request, e *Error, expired <-c
 	return nil, e
 }
 
-// request writes the REQUEST frame. A large one gets the call's deadline, as a worker that stopped would block it.
-func (w *worker) request(c *call, req *Request, deadline time.Time) error {
+// request writes the REQUEST frame. A large one gets the call's deadline and its client's patience, as a worker that
+// stopped would block it.
+func (w *worker) request(ctx context.Context, c *call, req *Request, deadline time.Time) error {
 	args := req.Args.JSON
 	if len(args) == 0 {
 		args = []byte("{}")
@@ -97,7 +99,14 @@ func (w *worker) request(c *call, req *Request, deadline time.Time) error {
 		if err := w.link.data.SetWriteDeadline(deadline); err != nil {
 			return err
 		}
-		defer func() { _ = w.link.data.SetWriteDeadline(time.Time{}) }()
+		ended := make(chan struct{})
+		unbind := context.AfterFunc(ctx, func() { _ = w.link.data.SetWriteDeadline(time.Now()); close(ended) })
+		defer func() {
+			if !unbind() {
+				<-ended // or its deadline would come after our reset
+			}
+			_ = w.link.data.SetWriteDeadline(time.Time{})
+		}()
 	}
 	return w.link.sendData(f)
 }

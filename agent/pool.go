@@ -57,7 +57,7 @@ const (
 func newPool(cfg PoolConfig, a *Agent, py interpreter) *pool {
 	return &pool{cfg: cfg, agent: a, log: a.log.With("pool", cfg.Name), py: py, phase: poolStarting,
 		workers: map[string]*worker{}, tools: map[string]Tool{}, lastExit: map[int]string{},
-		wake: make(chan struct{}, 1), changed: make(chan struct{})}
+		wake: make(chan struct{}, 1), changed: make(chan struct{}), loop: poolLoop{probe: probeInterval}}
 }
 
 // poke makes the loop plan again; it never blocks.
@@ -89,11 +89,17 @@ func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error)
 			return result, err
 		}
 		// Nothing of it has run, so another worker may have it.
-		if !time.Now().Before(deadline) {
-			p.countError()
-			return nil, &Error{Reason: CallTimeout, Pool: p.cfg.Name, Tool: req.Tool,
-				Message: fmt.Sprintf("call to %q could not be handed to a worker within %s: the worker did not read it; it never ran", req.Tool, req.Timeout)}
+		e := &Error{Pool: p.cfg.Name, Tool: req.Tool}
+		switch {
+		case ctx.Err() != nil:
+			e.Reason, e.Message = CallCancelled, fmt.Sprintf("client of the call to %q went away while its request was written; it never ran", req.Tool)
+		case !time.Now().Before(deadline):
+			e.Reason, e.Message = CallTimeout, fmt.Sprintf("call to %q could not be handed to a worker within %s: the worker did not read it; it never ran", req.Tool, req.Timeout)
+		default:
+			continue
 		}
+		p.countError()
+		return nil, e
 	}
 }
 
@@ -134,9 +140,7 @@ func (p *pool) checkTool(req *Request, stream bool) *Error {
 func (p *pool) refusal() *Error {
 	switch p.phase {
 	case poolFailed:
-		e := *p.failure
-		e.Reason, e.Pool, e.RetryAfter = PoolFailed, p.cfg.Name, probeInterval
-		return &e
+		return p.refusalFor(p.failure)
 	case poolDraining, poolStopped:
 		e := failf(Draining, "pool %q takes no new calls: it is %s", p.cfg.Name, p.phase)
 		e.RetryAfter = time.Second
@@ -171,7 +175,7 @@ func (p *pool) setPhase(phase poolPhase, why *Error) {
 
 func (p *pool) refusalFor(why *Error) *Error {
 	e := *why
-	e.Reason, e.Pool, e.RetryAfter = PoolFailed, p.cfg.Name, probeInterval
+	e.Reason, e.Pool, e.RetryAfter = PoolFailed, p.cfg.Name, p.loop.probe
 	return &e
 }
 
@@ -247,7 +251,7 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 		p.lastExit[w.index] = pm.Cause()
 	}
 	p.mu.Unlock()
-	if starting && failure == nil && pm != nil {
+	if starting && failure == nil && pm != nil && !w.life.ordered {
 		failure = w.died(pm)
 	}
 	if pm != nil {
@@ -256,7 +260,8 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 			c.ended <- w.died(pm)
 		}
 	}
-	p.loop.report(exitReport{worker: w, failure: failure, starting: starting, ordered: w.life.stage != notEnding && failure == nil})
+	p.loop.report(exitReport{worker: w, failure: failure, starting: starting,
+		ordered: failure == nil && (w.life.ordered || w.life.stage != notEnding)})
 	p.poke()
 }
 

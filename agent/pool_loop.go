@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -9,10 +11,8 @@ import (
 const (
 	// startTries is how often a worker that dies while starting is tried before its slot counts as failed.
 	startTries = 3
-	// probeInterval is how often a failed slot is tried again.
+	// probeInterval is the usual poolLoop.probe.
 	probeInterval = 30 * time.Second
-	// launcherPatience is how long a launcher may take to end after its last keeper.
-	launcherPatience = 5 * time.Second
 )
 
 // poolLoop is the state of a pool's loop. Only run touches it, but for the two mailboxes under mu.
@@ -20,6 +20,7 @@ type poolLoop struct {
 	mu    sync.Mutex // guards exits and stop
 	exits []exitReport
 	stop  stopRequest
+	probe time.Duration // how often a failed slot is tried again; never changes once run has begun
 
 	slots      []slot // by index
 	serial     int    // of the last worker, so that no id is used twice
@@ -29,6 +30,7 @@ type poolLoop struct {
 	running    []*launcher
 	stopSent   bool      // the launcher was told to stop
 	stopBy     time.Time // when a launcher that does not end is killed
+	drainBy    time.Time // when a drain becomes a stop
 	workers    sync.WaitGroup
 }
 
@@ -77,6 +79,10 @@ func (p *pool) requestStop(how stopRequest) {
 // that it starts and joins them before it returns.
 func (p *pool) run() {
 	p.loop.slots = make([]slot, p.cfg.Workers)
+	p.loop.launch.restarts.jitter = rand.Float64
+	for i := range p.loop.slots {
+		p.loop.slots[i].restarts.jitter = rand.Float64
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -104,6 +110,7 @@ func (p *pool) turn(now time.Time) (next time.Time, stopped bool) {
 	p.loop.mu.Lock()
 	stop := p.loop.stop
 	p.loop.mu.Unlock()
+	p.dropLaunchers()
 	if stop != stopNot {
 		return p.turnStopping(now, stop)
 	}
@@ -132,7 +139,7 @@ func (p *pool) takeExits(now time.Time) {
 			p.log.Warn("worker did not start", "worker", r.worker.id, "try", s.failures, "cause", r.failure.Message)
 			s.notYet = now.Add(s.restarts.next(now))
 			if s.failed() {
-				s.notYet = now.Add(probeInterval)
+				s.notYet = now.Add(p.loop.probe)
 			}
 		case r.starting || r.ordered:
 			s.notYet = now // we ended it: no reason to wait
@@ -159,10 +166,8 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 	tallies, starting := p.count()
 	for i := range p.loop.slots {
 		t, s := tallies[i], &p.loop.slots[i]
-		for len(t.active) > 1 { // a held worker was welcomed back
-			newest := t.active[len(t.active)-1]
-			newest.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Drain})
-			t.active = t.active[:len(t.active)-1]
+		if len(t.active) > 1 { // a held worker was welcomed back
+			p.retire(t.active)
 		}
 		if len(t.active) > 0 || t.alive > 0 || l == nil {
 			continue
@@ -180,6 +185,33 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 		p.startWorker(l, i)
 	}
 	return next
+}
+
+// retire ends all but one of an index's workers, newest first. Only one that has no call is taken, out of dispatch at
+// once; while all of them run calls the index keeps them, and a later turn finds one idle.
+func (p *pool) retire(active []*worker) {
+	for left := len(active); left > 1; left-- {
+		w := p.idleOf(active)
+		if w == nil {
+			return
+		}
+		w.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Kill}) // it only has its teardown to do
+	}
+}
+
+// idleOf takes the newest worker that has no call out of dispatch and returns it.
+func (p *pool) idleOf(active []*worker) *worker {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range slices.Backward(active) {
+		switch w.shown.state {
+		case stateStarting, stateReady:
+			p.withdraw(w)
+			p.transition(w, eventDrain)
+			return w
+		}
+	}
+	return nil
 }
 
 func (p *pool) count() (tallies []tally, starting int) {

@@ -2,11 +2,23 @@ package agent
 
 import "time"
 
+// launcherPatience is how long a launcher may take to end after its last keeper.
+const launcherPatience = 5 * time.Second
+
 // turnStopping takes the pool down: intake ends, queued and running calls go on (stopDrain) or not (stopNow), then the
 // workers, then the launchers.
 func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, stopped bool) {
+	if p.loop.drainBy.IsZero() {
+		p.loop.drainBy = now.Add(p.cfg.Timeouts.Drain)
+	}
+	if !now.Before(p.loop.drainBy) {
+		how = stopNow
+	}
 	p.mu.Lock()
 	p.setPhase(poolDraining, nil)
+	if len(p.workers) == 0 {
+		how = stopNow // nobody is left for those who wait, and nobody comes any more
+	}
 	queued := len(p.queue)
 	if how == stopNow {
 		p.refuseQueue()
@@ -24,20 +36,19 @@ func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, sto
 		if queued > 0 {
 			return now.Add(50 * time.Millisecond), false
 		}
-		return time.Time{}, false
+		if how == stopNow {
+			return time.Time{}, false
+		}
+		return p.loop.drainBy, false
 	}
-	p.mu.Lock()
-	p.refuseQueue() // the last worker died, and no other is started any more
-	p.mu.Unlock()
 	return p.stopLaunchers(now)
 }
 
 // refuseQueue tells everybody who waits that the call was never started; p.mu is held.
 func (p *pool) refuseQueue() {
 	for _, wt := range p.queue {
-		e := p.refusal()
 		p.rejected++
-		wt.failed <- e
+		wt.failed <- p.refusal()
 	}
 	p.queue = nil
 }
@@ -57,7 +68,7 @@ func (p *pool) stopWorker(w *worker, how stopRequest, queued bool) {
 	case how == stopNow, state == stateStarting, state == stateHeld:
 		w.order(endOrder{stage: endStop, grace: grace, why: "the agent stops"})
 	case busy:
-		w.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Drain})
+		w.order(endOrder{stage: endDrain, grace: time.Until(p.loop.drainBy)})
 	default: // an idle worker only has its teardown to do
 		w.order(endOrder{stage: endDrain, grace: grace})
 	}

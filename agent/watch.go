@@ -52,9 +52,12 @@ func (h *watch) turn(time.Time) {
 		h.schedule()
 		return
 	}
+	slept := sleptFor()
+	suspended := slept-h.slept > suspendSlack
+	h.slept = slept
 	evidence := heartbeat.Evidence{}
 	if h.monitor.Unanswered() {
-		evidence = h.evidence(now)
+		evidence = h.evidence(now, suspended)
 		h.before = evidence.Now
 	} else {
 		h.before = heartbeat.Sample{}
@@ -62,10 +65,7 @@ func (h *watch) turn(time.Time) {
 	h.carryOut(h.monitor.Turn(now, evidence), now)
 }
 
-func (h *watch) evidence(now time.Duration) heartbeat.Evidence {
-	slept := sleptFor()
-	suspended := slept-h.slept > suspendSlack
-	h.slept = slept
+func (h *watch) evidence(now time.Duration, suspended bool) heartbeat.Evidence {
 	return heartbeat.Evidence{InFlight: h.worker.callInFlight() != 0, ControlTID: h.controlTID,
 		Before: h.before, Now: sampleProcess(h.worker.process.pid, now), Suspended: suspended}
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -62,6 +63,7 @@ type workerLife struct {
 	killer    string        // who ended it and why
 	stack     string        // dumped before a kill
 	stage     endStage
+	ordered   bool // somebody else than its own loop told it to end
 }
 
 // workerShown is what others see of a worker; every access holds pool.mu.
@@ -125,14 +127,21 @@ func newWorker(p *pool, l *launcher, index, serial int) *worker {
 // run is the whole life of a worker. The pool joins it through done.
 func (w *worker) run() {
 	defer close(w.done)
-	if err := w.launch(); err != nil {
+	switch err := w.launch(); {
+	case err == nil:
+		w.serve()
+	case errors.Is(err, errEnded):
+		w.life.ordered = true
+		w.abort()
+	default:
 		w.life.failure = asError(err, w.pool.cfg.Name)
 		w.abort()
-	} else {
-		w.serve()
 	}
 	w.end()
 }
+
+// errEnded is a start that an order to end broke off; it is no failure.
+var errEnded = errors.New("ended while it started")
 
 // launch spawns keeper and worker and opens the start gate. Whatever it has built when it fails, abort and end take down.
 func (w *worker) launch() error {
@@ -161,6 +170,9 @@ func (w *worker) launch() error {
 		w.pool.agent.children.expect(r.Keeper)
 	case <-w.launcher.dead:
 		return errLauncherDead
+	case <-w.orders:
+		w.launcher.giveUp(w.id, reply)
+		return errEnded
 	case <-timeout.C:
 		w.launcher.giveUp(w.id, reply)
 		w.pool.launcherHangs(w.launcher)
@@ -218,6 +230,8 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 			case ev.cut != nil:
 				return fmt.Errorf("cannot start %s: its keeper ended: %w", w.id, ev.cut)
 			}
+		case <-w.orders:
+			return errEnded
 		case <-timeout:
 			return failf(PoolFailed, "keeper of %s did not start a worker within %s", w.id, w.pool.cfg.Timeouts.Start)
 		}

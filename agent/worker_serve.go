@@ -44,6 +44,7 @@ func (w *worker) serve() {
 		case ev := <-w.events:
 			w.handle(ev, time.Now())
 		case o := <-w.orders:
+			w.life.ordered = true
 			w.escalate(o, time.Now())
 		case <-timer.C:
 			w.expire(time.Now())

@@ -40,8 +40,9 @@ var workerMachine = map[workerState]map[workerEventKind]workerState{
 	stateReady:    {eventCallBegan: stateBusy, eventHold: stateHeld, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
 	stateBusy:     {eventCallEnded: stateReady, eventHold: stateHeld, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
 	// A held worker's call may end while it is held (the answer was in the socket): it stays held until it answers a ping.
-	stateHeld:     {eventCallEnded: stateHeld, eventWelcome: stateReady, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
-	stateDraining: {eventCallEnded: stateDraining, eventHold: stateDraining, eventWelcome: stateDraining, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
+	// One that is held while it starts is ready only then, too.
+	stateHeld:     {eventReady: stateHeld, eventCallEnded: stateHeld, eventWelcome: stateReady, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
+	stateDraining: {eventReady: stateDraining, eventCallEnded: stateDraining, eventHold: stateDraining, eventWelcome: stateDraining, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
 	stateStopping: {eventReady: stateStopping, eventHold: stateStopping, eventWelcome: stateStopping, eventDrain: stateStopping, eventKill: stateStopping, eventExited: stateGone},
 	stateGone:     {},
 }

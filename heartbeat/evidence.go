@@ -14,15 +14,16 @@ type Thread struct {
 
 // Sample is what the kernel said of a worker at one moment.
 type Sample struct {
-	At        time.Duration
-	Readable  bool // schedstat and state could be read
-	State     byte // of the main thread, as in /proc/PID/stat: R, S, D, T, t, Z, …
-	Traced    bool
-	Frozen    bool          // its cgroup is frozen
-	Throttled time.Duration // how long its cgroup has been kept from running by its cpu limit so far
-	Threads   []Thread
-	MajorFlt  uint64 // major page faults so far
-	ReadBytes uint64 // bytes read from storage so far
+	At       time.Duration
+	Readable bool // schedstat and state could be read
+	State    byte // of the main thread, as in /proc/PID/stat: R, S, D, T, t, Z, …
+	Traced   bool
+	Frozen   bool // its cgroup is frozen
+	// ThrottledFor is how long its cgroup has been kept from running by a CPU quota so far, summed over the processors.
+	ThrottledFor time.Duration
+	Threads      []Thread
+	MajorFlt     uint64 // major page faults so far
+	ReadBytes    uint64 // bytes read from storage so far
 }
 
 // Evidence is everything that a turn with a missed ping is judged by.
@@ -41,30 +42,32 @@ const (
 	// wantShare: a thread that ran or waited for a processor for this share of the time would have made progress: the
 	// host is starved, not the worker stuck. Threads that wait for the GIL wake every 5 ms and stay below 35 %.
 	wantShare = 0.80
-	// throttledShare: a cgroup that was kept from running for this share of the time is what silenced a worker that did
-	// not progress. One that progresses is slow, not held.
+	// throttledShare: a process whose cgroup was kept from running for this share of the time is held by its quota.
 	throttledShare = 0.50
 )
 
 // heldBy names what keeps the process from running, empty when nothing does.
-func (e *Evidence) heldBy() string {
+func (s *Sample) heldBy() string {
 	switch {
-	case e.Now.Traced || e.Now.State == 't':
+	case s.Traced || s.State == 't':
 		return "traced"
-	case e.Now.State == 'T':
+	case s.State == 'T':
 		return "stopped"
-	case e.Now.Frozen:
+	case s.Frozen:
 		return "frozen"
-	case e.throttled() && e.Progress() == "":
-		return "throttled"
 	}
 	return ""
 }
 
-// throttled says that the cgroup's cpu limit kept the process from running most of the time between the two samples.
-func (e *Evidence) throttled() bool {
+// throttled says how much of the time the quota kept the process from running, empty below throttledShare. Without a
+// sample of the turn before nothing can be said.
+func (e *Evidence) throttled() string {
 	elapsed := e.Now.At - e.Before.At
-	return e.Before.Readable && elapsed > 0 && float64(e.Now.Throttled-e.Before.Throttled) >= throttledShare*float64(elapsed)
+	grown := e.Now.ThrottledFor - e.Before.ThrottledFor
+	if !e.Before.Readable || elapsed <= 0 || float64(grown) < throttledShare*float64(elapsed) {
+		return ""
+	}
+	return fmt.Sprintf("throttled for %.0f %% of the time", 100*float64(grown)/float64(elapsed))
 }
 
 // Progress says what moved between the two samples, empty when nothing did; only with other threads than the control

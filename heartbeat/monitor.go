@@ -115,7 +115,10 @@ func (m *Monitor) Answered(stamp, now time.Duration) (d Decision, ok bool) {
 
 // judge is the table of verdicts.
 func (m *Monitor) judge(now time.Duration, e *Evidence, lateness time.Duration) (Verdict, string) {
-	held := e.heldBy()
+	held := e.Now.heldBy()
+	if held == "" && (!e.InFlight || e.Progress() == "") {
+		held = e.throttled() // a call that gets on below its quota is busy, however slow
+	}
 	first := e.Before.At == 0 && !e.Before.Readable // no sample of the turn before: nothing can be compared
 	switch {
 	case e.Suspended:

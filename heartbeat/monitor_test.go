@@ -94,46 +94,6 @@ func TestVerdictsAndTheirTimesAtTheDefaults(t *testing.T) {
 	}
 }
 
-func TestEvidenceOfEveryKind(t *testing.T) {
-	base := func() Evidence { return kind(true, 'S', 0, 0)(8*second, 6*second) }
-	for _, c := range []struct {
-		name string
-		set  func(*Evidence)
-		want Verdict
-	}{
-		{"none", func(*Evidence) {}, Blocked},
-		{"traced flag", func(e *Evidence) { e.Now.Traced = true }, Held},
-		{"traced state", func(e *Evidence) { e.Now.State = 't' }, Held},
-		{"frozen", func(e *Evidence) { e.Now.Frozen = true }, Held},
-		{"throttled", func(e *Evidence) { e.Now.Throttled = second }, Held},
-		{"throttled and idle", func(e *Evidence) { e.Now.Throttled, e.InFlight = second, false }, Held},
-		{"throttled less than half", func(e *Evidence) { e.Now.Throttled = second - 1 }, Blocked},
-		{"throttled before", func(e *Evidence) { e.Now.Throttled, e.Before.Throttled = 9*second, 9*second }, Blocked},
-		{"throttled and moving", func(e *Evidence) { e.Now.Throttled = second; e.Now.Threads[0].CPU = second / 2 }, Busy},
-		{"unreadable", func(e *Evidence) { e.Now = Sample{At: 8 * second} }, Held},
-		{"unreadable and idle", func(e *Evidence) { e.Now = Sample{At: 8 * second}; e.InFlight = false }, Held},
-		{"major fault", func(e *Evidence) { e.Now.MajorFlt = 1 }, Busy},
-		{"bytes read", func(e *Evidence) { e.Now.ReadBytes = 1 }, Busy},
-		{"suspended", func(e *Evidence) { e.Suspended = true }, Late},
-		{"own loop late", func(e *Evidence) { e.Lateness = ownSlack + 1 }, Late},
-		{"own loop just not late", func(e *Evidence) { e.Lateness = ownSlack }, Blocked},
-		{"control thread burns", func(e *Evidence) { e.Now.Threads[1].CPU += second }, Blocked},
-		{"new thread", func(e *Evidence) { e.Now.Threads = append(e.Now.Threads, Thread{TID: 9, CPU: second}) }, Blocked},
-		{"idle", func(e *Evidence) { e.InFlight = false }, Lost},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			m := New(defaults(), 0, nil)
-			m.pending, m.suspect, m.missed = []time.Duration{2 * second}, 2, 2
-			m.due = 8 * second
-			e := base()
-			c.set(&e)
-			if d := m.Turn(8*second, e); d.To != c.want {
-				t.Errorf("verdict %v (%s), want %v", d.To, d.Why, c.want)
-			}
-		})
-	}
-}
-
 func TestHeldWorkerThatAnswersIsWelcomedOnce(t *testing.T) {
 	for _, between := range []string{"answers at once", "runs again first"} {
 		m := New(defaults(), 0, nil)
@@ -270,49 +230,4 @@ func TestConfig(t *testing.T) {
 	if err := c.Validate(); err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "interval × max_missed") {
 		t.Errorf("two faults give %v", err)
 	}
-}
-
-// FuzzMonitor: whatever happens, nothing panics or gets stuck; a worker that answers at once is never held, killed or
-// told; a silent idle one is killed, not before max_missed misses and not after timeout and one interval more.
-func FuzzMonitor(f *testing.F) {
-	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7}, uint8(3))
-	f.Add([]byte("TTTTTTTTTTTTTTTTTTTTTTTTTTTTTTTT"), uint8(1))
-	f.Fuzz(func(t *testing.T, script []byte, missed uint8) {
-		cfg := defaults()
-		cfg.MaxMissed = int(missed%5) + 1
-		cfg.Timeout = 60 * second
-		answering, silent := New(cfg, 0, nil), New(cfg, 0, nil)
-		chaotic := New(cfg, 0, nil)
-		before, killedAt := Sample{}, time.Duration(-1)
-		for i, b := range script {
-			now := answering.Due()
-			if d := answering.Turn(now, Evidence{}); d.Action != None || !d.Ping {
-				t.Fatalf("a healthy worker gets %v", d.Action)
-			}
-			if d, ok := answering.Answered(now, now+time.Duration(b)*time.Millisecond); !ok || d.Action != None || d.To != Healthy {
-				t.Fatalf("a healthy worker's answer gives %v %v", d.To, d.Action)
-			}
-			now = silent.Due()
-			sample := sampleAt(now, 'S', 0, 0)
-			if d := silent.Turn(now, Evidence{ControlTID: 2, Before: before, Now: sample}); d.Action == Kill {
-				killedAt = now
-			}
-			before = sample
-			now = chaotic.Due() + time.Duration(b%7)*100*time.Millisecond
-			chaotic.Turn(now, Evidence{InFlight: b&1 != 0, Suspended: b&2 != 0, Now: Sample{At: now, Readable: b&4 != 0, State: "RSDTtZ"[b%6], Frozen: b&8 != 0}, Before: Sample{At: now - second, Readable: b&16 != 0}})
-			if b&32 != 0 && len(chaotic.pending) > 0 {
-				chaotic.Answered(chaotic.pending[int(b)%len(chaotic.pending)], now)
-			}
-			if chaotic.Due() <= now-second || len(chaotic.pending) > maxPending {
-				t.Fatalf("step %d: stuck", i)
-			}
-		}
-		earliest := time.Duration(cfg.MaxMissed+1) * cfg.Interval / 2
-		if killedAt >= 0 && (killedAt < earliest || killedAt > cfg.Timeout+cfg.Interval) {
-			t.Fatalf("killed at %s with max_missed %d", killedAt, cfg.MaxMissed)
-		}
-		if len(script) > 40 && killedAt < 0 {
-			t.Fatal("a silent worker was never killed")
-		}
-	})
 }

@@ -1,6 +1,8 @@
 package agent
 
-import "testing"
+import (
+	"testing"
+)
 
 func TestWorkerMachineOverAllPairs(t *testing.T) {
 	for _, s := range workerStates {

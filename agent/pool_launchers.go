@@ -27,7 +27,7 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 			p.log.Warn("launcher did not start", "try", s.failures, "cause", l.failure.Message)
 			s.notYet = now.Add(s.restarts.next(now))
 			if s.failed() {
-				s.notYet = now.Add(probeInterval)
+				s.notYet = now.Add(p.loop.probe)
 			}
 			l.kill()
 			p.setLauncher(nil)
@@ -44,6 +44,9 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 		s.failures++
 		s.failure = asError(err, p.cfg.Name)
 		s.notYet = now.Add(s.restarts.next(now))
+		if s.failed() {
+			s.notYet = now.Add(p.loop.probe)
+		}
 		p.log.Error("cannot start a launcher", "cause", err)
 		return nil
 	}
@@ -66,26 +69,20 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 	return nil
 }
 
-// dropLaunchers lets go of generations that are dead and that no worker refers to any more.
+// dropLaunchers joins the generations that are dead and gives their descriptors back: a pool that probes for days must not
+// run out of them.
 func (p *pool) dropLaunchers() {
-	used := map[*launcher]bool{}
-	p.mu.Lock()
-	used[p.launcher] = true
-	for _, w := range p.workers {
-		used[w.launcher] = true
-	}
-	p.mu.Unlock()
 	p.loop.running = slices.DeleteFunc(p.loop.running, func(l *launcher) bool {
+		if l == p.launcher {
+			return false
+		}
 		select {
 		case <-l.dead:
+			l.close()
+			return true
 		default:
 			return false
 		}
-		if used[l] {
-			return false
-		}
-		l.close()
-		return true
 	})
 }
 
