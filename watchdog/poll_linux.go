@@ -124,7 +124,6 @@ func (l *loop) onSignals() {
 
 // onLink takes everything that lies in the socket.
 func (l *loop) onLink(last bool) {
-	open := l.link.fd >= 0
 	for {
 		h, more := l.link.receive(last)
 		if h.answer.Kind == ipc.GuardNack {
@@ -138,9 +137,6 @@ func (l *loop) onLink(last bool) {
 		if !more {
 			break
 		}
-	}
-	if open && l.link.fd < 0 && !last && l.engine.hello && l.engine.bye < 0 {
-		l.out.line("the agent closed its end of the guard link; it will be judged by its silence")
 	}
 }
 
@@ -233,6 +229,9 @@ func (l *loop) tellKill(signal int) {
 func (l *loop) judge(late time.Duration) {
 	v := judge(l.proc.collect(monotonic(), late))
 	name := "agent " + itoa(l.agent.pid) + " has not beaten for " + l.cfg.agentTimeout.String() + ": " + v.String()
+	if l.link.fd < 0 {
+		name += " (it closed its end of the guard link)"
+	}
 	if v == hung {
 		l.out.line(name + "; asking for its stacks, then killing it")
 		l.feed(event{kind: evHung})

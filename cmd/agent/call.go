@@ -53,7 +53,7 @@ func callTool(ctx context.Context, g *global, c *client.Client, f callFlags, nam
 	if p, t, ok := strings.Cut(name, "/"); ok && pool == "" {
 		pool, bare = p, t
 	}
-	tool, err := findTool(ctx, g, c, pool, bare)
+	tool, err := findTool(ctx, c, pool, bare)
 	if err != nil {
 		return err
 	}
@@ -85,12 +85,8 @@ func interrupted(ctx context.Context, err error) error {
 }
 
 // findTool looks the tool up for its signature; nil when the agent will say itself that there is none.
-func findTool(ctx context.Context, g *global, c *client.Client, pool, name string) (*client.Tool, error) {
+func findTool(ctx context.Context, c *client.Client, pool, name string) (*client.Tool, error) {
 	tools, err := c.Tools(ctx, pool)
-	var e *client.Error
-	if errors.As(err, &e) && e.Reason == client.Unreachable {
-		return nil, noAgent(g.socketPath(), err)
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -120,10 +120,16 @@ func TestAKilledAgentEndsWithItsCertificate(t *testing.T) {
 	h := newHost(t)
 	s := h.serve(onePool)
 	st, _ := s.status()
+	cut := h.start(h.command("pitboss", "call", "nap", "seconds=600", "file="+h.path("begun")))
+	h.awaitFile("begun")
 	must(t, syscall.Kill(st.Agent.PID, syscall.SIGKILL))
 	if code := s.exit(); code != 70 {
 		t.Errorf("exit code %d", code)
 	}
+	if code := cut.exit(); code != 69 || !strings.Contains(cut.log(), "cannot reach the agent at") {
+		t.Errorf("the call that was cut ended with %d: %s", code, cut.log())
+	}
+	h.pitboss("status").want(t, 69, "cannot reach the agent at", "start one with `pitboss agent`")
 	for _, text := range []string{`"cause":"signal SIGKILL"`, `"survivors":[]`, `"proof":"ECHILD"`} {
 		if !strings.Contains(s.log(), text) {
 			t.Errorf("no %s in\n%s", text, s.log())

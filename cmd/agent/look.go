@@ -70,7 +70,7 @@ func newStatusCommand(g *global) *cobra.Command {
 			defer c.Close()
 			text, err := c.Status(cmd.Context())
 			if err != nil {
-				return noAgent(g.socketPath(), err)
+				return err
 			}
 			var s agent.Status
 			if err := json.Unmarshal(text, &s); err != nil {
@@ -143,7 +143,7 @@ func newStopCommand(g *global) *cobra.Command {
 			}
 			defer c.Close()
 			if err := c.Stop(cmd.Context(), "pitboss stop"); err != nil {
-				return noAgent(g.socketPath(), err)
+				return err
 			}
 			return nil
 		}}

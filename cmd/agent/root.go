@@ -31,7 +31,17 @@ func execute(args []string) int {
 	g := &global{stdout: os.Stdout, stderr: os.Stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
-	return report(g.stderr, root.ExecuteContext(context.Background()))
+	return report(g.stderr, g.unreachable(root.ExecuteContext(context.Background())))
+}
+
+// unreachable says the same of an agent that does not answer, whichever command has found out.
+func (g *global) unreachable(err error) error {
+	var coded *codeError
+	var remote *client.Error
+	if !errors.As(err, &coded) && errors.As(err, &remote) && remote.Reason == client.Unreachable {
+		return noAgent(g.socketPath(), err)
+	}
+	return err
 }
 
 func newRoot(g *global) *cobra.Command {

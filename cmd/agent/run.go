@@ -132,6 +132,7 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 	if p.private {
 		defer os.RemoveAll(p.runtimeDir)
 	}
+	g.socket = p.socket // this run's own client calls there, and errors name it
 	r := &privateRun{global: g, place: p, oneCall: len(args) > 1}
 	return r.run(cfg, fd, args, command)
 }
