@@ -8,19 +8,20 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pitboss-run/pitboss/ipc"
 )
 
 // boot is the first Python that runs in a launcher (and, by start: exec, in a worker): it drops the implicit first entry
 // of sys.path, so that a user's struct.py in the working directory breaks nothing of ours, and puts the library first.
 const boot = `import sys
 if sys.path and sys.path[0] == "": del sys.path[0]
+other = sys.modules.get("pitboss")
+if other: sys.exit("pitboss: %s was imported at start-up (by a .pth file?), ahead of the agent's own half; remove it" % other.__file__)
 sys.path.insert(0, sys.argv[2])
 from pitboss._boot import main
 main(sys.argv)
 `
-
-// launcherProtocol is the version of PROTOCOL.md §2 that hello must name.
-const launcherProtocol = 1
 
 // Orders between agent and launcher; PROTOCOL.md §2 gives the fields their meaning.
 type (
@@ -56,7 +57,7 @@ type (
 		Op         string   `json:"op"`
 		PID        int      `json:"pid"`
 		PPID       int      `json:"ppid"`
-		Protocol   int      `json:"protocol"`
+		Version    string   `json:"version"`
 		Python     string   `json:"python"`
 		Executable string   `json:"executable"`
 		Module     string   `json:"module"`
@@ -244,8 +245,9 @@ func (l *launcher) handle(spec launcherSpec, r launcherReport) {
 // hello checks that the process we started is the interpreter itself. A wrapper that starts Python as its child would
 // stand between us and the launcher: death, parentage and signals would be the wrapper's.
 func (l *launcher) hello(spec launcherSpec, r launcherReport) {
-	if r.Protocol != launcherProtocol {
-		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Message: fmt.Sprintf("the Python half speaks protocol %d, this agent %d; is another `pitboss` first on sys.path?", r.Protocol, launcherProtocol)})
+	if r.Version != ipc.Version {
+		l.fail(&Error{Reason: PoolFailed, Pool: l.pool,
+			Message: fmt.Sprintf("the Python half is version %q, this agent %s: another `pitboss` was imported first (a .pth file?); remove it from %s", r.Version, ipc.Version, r.Executable)})
 		_ = l.process.signal(syscall.SIGKILL)
 		return
 	}

@@ -131,6 +131,25 @@ func TestFlagsReachThePrivateAgent(t *testing.T) {
 	}
 }
 
+// TestAnotherPitbossInTheVenv: one that is only installed loses to the agent's own half; one that a .pth file imports is named.
+func TestAnotherPitbossInTheVenv(t *testing.T) {
+	h := newHost(t)
+	venv := exec.Command("python3", "-m", "venv", "--without-pip", h.path("venv"))
+	if out, err := venv.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	sites, err := filepath.Glob(h.path("venv/lib/python3*/site-packages"))
+	if err != nil || len(sites) != 1 {
+		t.Fatalf("%v %v", sites, err)
+	}
+	must(t, os.Mkdir(filepath.Join(sites[0], "pitboss"), 0o755))
+	must(t, os.WriteFile(filepath.Join(sites[0], "pitboss", "__init__.py"), []byte("__version__ = '0.0.9'\n"), 0o644))
+	line := []string{"run", "--python", "venv/bin/python", "tools.py", "add", "a=1", "b=2"}
+	h.pitboss(line...).want(t, 0)
+	must(t, os.WriteFile(filepath.Join(sites[0], "x.pth"), []byte("import pitboss\n"), 0o644))
+	h.pitboss(line...).want(t, 69, "site-packages/pitboss/__init__.py was imported at start-up (by a .pth file?)")
+}
+
 // TestInstalledByGo: the binaries that `go install ./cmd/...` makes are named after their directories and find each other.
 func TestInstalledByGo(t *testing.T) {
 	h := newHost(t)

@@ -32,6 +32,8 @@ _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal
 # The exec start hands a fresh interpreter the same first lines that the launcher got.
 BOOT = """import sys
 if sys.path and sys.path[0] == "": del sys.path[0]
+other = sys.modules.get("pitboss")
+if other: sys.exit("pitboss: %s was imported at start-up (by a .pth file?), ahead of the agent's own half; remove it" % other.__file__)
 sys.path.insert(0, sys.argv[2])
 from pitboss._boot import main
 main(sys.argv)

@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from pitboss import _errors, _keeper, _orders, _process
+from pitboss import __version__, _errors, _keeper, _orders, _process
 
 PROTOCOL = 1
 _LINK_FD = 3
@@ -56,7 +56,7 @@ class _Launcher:
             "hello",
             pid=os.getpid(),
             ppid=os.getppid(),
-            version="",
+            version=__version__,
             protocol=PROTOCOL,
             python="%d.%d.%d" % sys.version_info[:3],
             executable=sys.executable,
