@@ -264,11 +264,12 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 	return w.link.sendControl(&ipc.Frame{Type: ipc.Go, JSON: order})
 }
 
-// abort takes down what a failed launch has built: EOF on its link makes the keeper run its ladder.
+// abort takes down what a failed launch has built. A keeper collects its dead worker only when we have seen it or are gone:
+// without a handle of the worker the link must end, too.
 func (w *worker) abort() {
 	if w.keeperLink != nil {
 		_ = w.keeperLink.send(plainOrder{Op: "kill"})
-		if w.keeper == nil {
+		if w.process == nil {
 			w.keeperLink.close()
 		}
 	}
