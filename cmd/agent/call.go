@@ -108,8 +108,14 @@ func parseArguments(args []string, tool *client.Tool, stdin io.Reader) (client.V
 				return client.Value{}, fail(exitArguments, "", "cannot read the arguments: %w", err)
 			}
 		}
-		if !json.Valid(text) {
-			return client.Value{}, fail(exitArguments, `write an object such as {"a": 1}`, "the arguments are not JSON: %.80s", text)
+		var object json.RawMessage
+		if err := json.Unmarshal(text, &object); err != nil {
+			where := ""
+			var syntax *json.SyntaxError
+			if errors.As(err, &syntax) {
+				where = fmt.Sprintf(" at byte %d", syntax.Offset)
+			}
+			return client.Value{}, fail(exitArguments, `write an object such as {"a": 1}`, "the arguments are not JSON: %w%s of %.80s", err, where, text)
 		}
 		return client.Value{JSON: text}, nil
 	}

@@ -103,7 +103,9 @@ func (h *host) alive() (pids []int) {
 
 func (h *host) nobodyIsLeft() {
 	h.t.Helper()
-	for deadline := time.Now().Add(patience); len(h.alive()) > 0; {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); len(h.alive()) > 0; <-tick.C {
 		if time.Now().After(deadline) {
 			for _, pid := range h.alive() {
 				line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))

@@ -48,17 +48,7 @@ func newRoot(g *global) *cobra.Command {
 	root := &cobra.Command{Use: "pitboss", Short: "pools of warm Python workers that never leave an orphan",
 		Args:          cobra.ArbitraryArgs, // a word that is no command is for RunE to explain
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				next := "`pitboss --help` lists the commands"
-				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-					next = "did you mean `pitboss " + near[0] + "`? " + next
-				}
-				return fail(exitUsage, next, "unknown command %q", args[0])
-			}
-			return cmd.Help()
-		}}
-	root.SuggestionsMinimumDistance = 2
+		RunE: namesACommand}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fail(exitUsage, "`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
 	})
@@ -72,6 +62,19 @@ func newRoot(g *global) *cobra.Command {
 		wrapUsage(c)
 	}
 	return root
+}
+
+// namesACommand runs where only the name of a command can stand: without one it prints the help.
+func namesACommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	next := "`" + cmd.CommandPath() + " --help` lists the commands"
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		next = "did you mean `" + cmd.CommandPath() + " " + near[0] + "`? " + next
+	}
+	return fail(exitUsage, next, "unknown command %q", args[0])
 }
 
 // wrapUsage gives cobra's own complaints about arguments the exit code of a usage error.

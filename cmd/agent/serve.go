@@ -84,7 +84,7 @@ func loadConfig(file string) (agent.Config, error) {
 }
 
 func newConfigCommand(g *global) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "check a configuration or show the defaults"}
+	c := &cobra.Command{Use: "config", Short: "check a configuration or show the defaults", Args: cobra.ArbitraryArgs, RunE: namesACommand}
 	c.AddCommand(
 		&cobra.Command{Use: "check FILE", Short: "say ok, or every fault with its line", Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error {

@@ -69,7 +69,7 @@ pools:
 // TestTheTree is DESIGN's picture as the kernel sees it, and what `status --json` says is what the kernel says.
 func TestTheTree(t *testing.T) {
 	h := newHost(t)
-	h.env = append(h.env, "LISTEN_PID=1", "LISTEN_FDS=0", "WATCHDOG_PID=1", "WATCHDOG_USEC=1000000")
+	h.env = append(h.env, "LISTEN_PID=1", "LISTEN_FDS=0", "WATCHDOG_PID=1", "WATCHDOG_USEC=1000000", "NOTIFY_SOCKET="+h.path("nobody-listens"))
 	s := h.serve(twoPools)
 	st, _ := h.status()
 	started := s.cmd.Process.Pid
