@@ -124,7 +124,7 @@ func (h *host) deathOfMany() error {
 	anonymous, rss := memory(pid)
 	h.table.add(row{What: fmt.Sprintf("watchdog, %d workers guarded: anonymous", workers), Figure: fmt.Sprintf("%d KiB", anonymous), Ratio: float64(anonymous), Bar: 1024, Unit: "KiB"})
 	h.table.add(row{What: "watchdog: resident", Figure: fmt.Sprintf("%d KiB", rss), Ratio: float64(rss), Bar: 3072, Unit: "KiB"})
-	h.table.add(row{What: "watchdog: context switches per beat", Figure: fmt.Sprintf("%d in %s at one beat a second", woke, window), Ratio: float64(woke) / window.Seconds(), Bar: 5, Unit: "/s"})
+	h.table.add(row{What: "watchdog: context switches per beat", Figure: fmt.Sprintf("%d in %s at one beat a second", woke, window), Ratio: float64(woke) / window.Seconds(), Unit: "/s"})
 	took, err := t.kill(30 * time.Second)
 	if err != nil {
 		return err

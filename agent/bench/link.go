@@ -20,6 +20,8 @@ const (
 	text64     = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
 	echoArgs   = `{"text":"` + text64 + `"}`
 	echoResult = `"` + text64 + `"`
+	// warmUp is how many calls are not counted: a cold interpreter and a cold scheduler are no property of the link.
+	warmUp = 3000
 )
 
 // link compares a call on a worker's data socket, dispatch included and gRPC left out, with one round trip in C between two
@@ -31,7 +33,7 @@ func (h *host) link() error {
 	for _, c := range []struct{ name, core string }{{"same core", "0"}, {"two cores", "1"}} {
 		var ours, raw samples
 		for range 3 {
-			n := h.times(5000)
+			n := h.times(20000)
 			out, err := exec.Command(h.peer("roundtrip"), "0", c.core, strconv.Itoa(n)).Output()
 			if err != nil {
 				return fmt.Errorf("cannot run the C round trip: %w", err)
@@ -84,9 +86,9 @@ func (h *host) measureLink(core string) error {
 	if err := pin(a.Status().Pools[0].Workers[0].PID, core); err != nil {
 		return err
 	}
-	n := h.times(5000)
+	n := h.times(20000)
 	var out bytes.Buffer
-	for i := range n + 500 {
+	for i := range n + warmUp {
 		req := &agent.Request{Tool: "echo", Args: agent.Value{JSON: []byte(echoArgs)}}
 		start := time.Now()
 		r, err := a.Call(context.Background(), req)
@@ -94,7 +96,7 @@ func (h *host) measureLink(core string) error {
 		if err != nil || string(r.JSON) != echoResult {
 			return fmt.Errorf("cannot call echo: %v", err)
 		}
-		if i >= 500 {
+		if i >= warmUp {
 			fmt.Fprintln(&out, took.Nanoseconds())
 		}
 	}

@@ -389,14 +389,15 @@ class _Worker:
                 self.adapter.teardown()
             except BaseException as error:
                 _complain("teardown", error)
-        # Callbacks that hang must not hold the process: nobody can join this timer, and the exit below ends it.
-        limit = threading.Timer(_ATEXIT_LIMIT, _exit, (0,))
-        limit.daemon = True
-        limit.start()
-        try:
-            atexit._run_exitfuncs()
-        except BaseException as error:
-            _complain("an atexit callback", error)
+        if atexit._ncallbacks():  # few have one, and a thread costs as much as the rest of an end
+            # Callbacks that hang must not hold the process: nobody can join this timer, and the exit below ends it.
+            limit = threading.Timer(_ATEXIT_LIMIT, _exit, (0,))
+            limit.daemon = True
+            limit.start()
+            try:
+                atexit._run_exitfuncs()
+            except BaseException as error:
+                _complain("an atexit callback", error)
         _flush()
         _exit(0)
 
