@@ -114,7 +114,6 @@ func (p *pool) turn(now time.Time) (next time.Time, stopped bool) {
 	if stop != stopNot {
 		return p.turnStopping(now, stop)
 	}
-	p.dropLaunchers()
 	l := p.keepLauncher(now)
 	next = p.keepWorkers(now, l)
 	p.derivePhase()
