@@ -18,6 +18,7 @@ type procFiles struct {
 	spare                              int
 
 	takenAt instant // of the baseline
+	before  evidence
 	slept   time.Duration
 	threads map[string]usageTimes
 }
@@ -49,15 +50,24 @@ func (p *procFiles) reserve() {
 // sample takes the baseline that collect compares with.
 func (p *procFiles) sample(now instant) {
 	p.takenAt, p.slept, p.threads = now, asleep(), p.times()
+	p.before = evidence{}
+	p.look(&p.before)
 }
 
-// collect gathers the evidence; late is how long after its time it is asked.
-func (p *procFiles) collect(now instant, late time.Duration) evidence {
-	e := evidence{window: now - p.takenAt, late: late, slept: asleep() - p.slept, state: statState(readFD(p.stat))}
+// look sees what may keep the process from running.
+func (p *procFiles) look(e *evidence) {
+	e.state = statState(readFD(p.stat))
 	e.dumping = strings.Contains(readFD(p.status), "\nCoreDumping:\t1")
 	// cgroup v2 parks a frozen task in do_freezer_trap, v1 in __refrigerator.
 	w := readFD(p.wchan)
 	e.frozen = w == "do_freezer_trap" || w == "__refrigerator" || p.cgroupFrozen()
+}
+
+// collect gathers the evidence; late is how long after its time it is asked.
+func (p *procFiles) collect(now instant, late time.Duration) evidence {
+	e := evidence{window: now - p.takenAt, late: late, slept: asleep() - p.slept}
+	e.was, e.wasHeld = p.before.held()
+	p.look(&e)
 	for tid, t := range p.times() {
 		grown := usageTimes{t.cpu - p.threads[tid].cpu, t.delay - p.threads[tid].delay}
 		e.delay += grown.delay

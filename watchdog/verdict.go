@@ -37,21 +37,36 @@ type evidence struct {
 	frozen  bool          // cgroup.events says frozen 1, or the main thread waits in the freezer
 	delay   time.Duration // growth of the run delay, summed over the threads (schedstat, second field)
 	queued  bool          // some thread is runnable and used next to no processor time in the window
+	wasHeld bool          // it was held when the window began
+	was     verdict       // then: coredump, stopped, traced or frozen
 }
 
-// judge names the reason for the silence. Host first, then the process, then the processor; whatever is left is a hang.
+// held is what keeps the process from running at this moment.
+func (e *evidence) held() (verdict, bool) {
+	switch {
+	case e.dumping:
+		return coredump, true
+	case e.state == 'T':
+		return stopped, true
+	case e.state == 't':
+		return traced, true
+	case e.frozen:
+		return frozen, true
+	}
+	return 0, false
+}
+
+// judge names the reason for the silence. Host first, then the process, then the processor; whatever is left is a hang. A process
+// that was let go within the window has not had the time to beat: it is asked again after the next one.
 func judge(e evidence) verdict {
+	now, isHeld := e.held()
 	switch {
 	case e.late > lateLimit || e.slept > sleepLimit:
 		return suspended
-	case e.dumping:
-		return coredump
-	case e.state == 'T':
-		return stopped
-	case e.state == 't':
-		return traced
-	case e.frozen:
-		return frozen
+	case isHeld:
+		return now
+	case e.wasHeld:
+		return e.was
 	case e.queued || e.delay*5 >= e.window*4 && e.window > 0:
 		return starved
 	}

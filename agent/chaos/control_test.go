@@ -23,9 +23,7 @@ os.wait()
 // with all that it started, and each witness sees exactly those whom it can see.
 func TestUnsupervisedControl(t *testing.T) {
 	r := &run{t: t, tree: newTree(t), waited: make(chan struct{})}
-	r.dir = filepath.Join(os.TempDir(), "chaos-"+r.tree.Token)
-	must(t, os.Mkdir(r.dir, 0o700))
-	t.Cleanup(func() { _ = os.RemoveAll(r.dir) })
+	r.makeDir()
 	r.write("victim.py", victim)
 	r.write("slow", "")
 	library, err := filepath.Abs("../../python/src")

@@ -137,7 +137,8 @@ func killOnce(t *testing.T, c *cell, names, phase string, random *rand.Rand) {
 	c.survivors, c.took = c.survivors+len(left), append(c.took, took)
 	for _, s := range left {
 		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.PID))
-		t.Errorf("survivor %+v %q; log:\n%s", s, line, r.log())
+		wchan, _ := os.ReadFile(fmt.Sprintf("/proc/%d/wchan", s.PID))
+		t.Errorf("survivor %+v %q in %q; log:\n%s", s, line, wchan, r.log())
 	}
 	if len(left) > 0 {
 		return

@@ -79,9 +79,7 @@ func tools(t *testing.T) string {
 func start(t *testing.T, slow bool, change ...func(*run)) *run {
 	t.Helper()
 	r := &run{t: t, tree: newTree(t), waited: make(chan struct{}), launchers: map[string]*process{}}
-	r.dir = filepath.Join(os.TempDir(), "chaos-"+r.tree.Token)
-	must(t, os.Mkdir(r.dir, 0o700))
-	t.Cleanup(func() { _ = os.RemoveAll(r.dir) })
+	r.makeDir()
 	r.write("victim.py", victim)
 	r.write("config.yaml", fmt.Sprintf(`
 pools:
@@ -119,6 +117,20 @@ pools:
 		return r.agent != nil
 	})
 	return r
+}
+
+// makeDir makes the run's directory, in memory where that is possible: a worker that writes its diary to a busy disk cannot be
+// killed until the disk has answered, which may take seconds, and would be counted against the kill path.
+func (r *run) makeDir() {
+	r.t.Helper()
+	for _, base := range []string{"/dev/shm", os.TempDir()} {
+		r.dir = filepath.Join(base, "chaos-"+r.tree.Token)
+		if os.Mkdir(r.dir, 0o700) == nil {
+			r.t.Cleanup(func() { _ = os.RemoveAll(r.dir) })
+			return
+		}
+	}
+	r.t.Fatal("cannot make a directory for the run")
 }
 
 // clear kills what a failed test left and gives its descriptors back.
