@@ -20,8 +20,11 @@ const (
 	// cutPatience is the time between EOF on a worker's socket and the verdict that the link is cut while the process
 	// lives: a dying process closes its sockets a moment before its pidfd becomes readable.
 	cutPatience = 200 * time.Millisecond
-	// lastWords is how long a dead worker's sockets and pipes are read for what it said before its death.
+	// lastWords is how long a dead process's output is read for what it said before its death: what it left behind may hold
+	// the pipes open.
 	lastWords = 100 * time.Millisecond
+	// lastFrames is the same for its sockets and its keeper's word, which nobody else can hold back: only a loaded host is late.
+	lastFrames = 2 * time.Second
 )
 
 // worker is one slot's process with its keeper, from the order to spawn it until its tree is proven empty. Its run
@@ -47,6 +50,7 @@ type worker struct {
 	orders chan endOrder
 	dead   chan struct{} // the process has ended (pidfd)
 	read   chan struct{} // the data socket has been read to its end
+	heard  chan struct{} // the control socket has been read to its end
 	done   chan struct{} // the tree is proven empty, or nobody can prove it any more
 	wg     sync.WaitGroup
 
@@ -64,6 +68,8 @@ type workerLife struct {
 	stack     string        // dumped before a kill
 	stage     endStage
 	ordered   bool // somebody else than its own loop told it to end
+	listening bool // its two sockets have readers
+	mute      bool // its keeper's link is at its end: no word on the worker's end will come
 }
 
 // workerShown is what others see of a worker; every access holds pool.mu.
@@ -85,6 +91,7 @@ type workerEvent struct {
 	frame  *ipc.Frame    // from the control socket
 	keeper *keeperReport // from the keeper's link
 	cut    error         // a socket ended or spoke nonsense
+	mute   bool          // that was the keeper's link
 	pong   chan<- Pong   // somebody wants a ping
 }
 
@@ -121,7 +128,7 @@ func newWorker(p *pool, l *launcher, index, serial int) *worker {
 	return &worker{pool: p, id: fmt.Sprintf("%s-%d.%d", p.cfg.Name, index, serial), index: index, serial: serial, generation: l.generation,
 		launcher: l, born: time.Now(), shown: workerShown{state: stateStarting},
 		events: make(chan workerEvent, 32), orders: make(chan endOrder, 8),
-		dead: make(chan struct{}), read: make(chan struct{}), done: make(chan struct{})}
+		dead: make(chan struct{}), read: make(chan struct{}), heard: make(chan struct{}), done: make(chan struct{})}
 }
 
 // run is the whole life of a worker. The pool joins it through done.
@@ -253,6 +260,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 		return err
 	}
 	w.pool.showProcess(w)
+	w.life.listening = true
 	w.wg.Go(w.readControl)
 	w.wg.Go(w.readData)
 	cfg := w.pool.cfg
@@ -286,7 +294,7 @@ func (w *worker) readKeeper() {
 	for {
 		report, err := receiveOrder[keeperReport](w.keeperLink, &w.pool.agent.buffers.orders)
 		if err != nil {
-			w.post(workerEvent{cut: fmt.Errorf("keeper: %w", err)})
+			w.post(workerEvent{cut: fmt.Errorf("keeper: %w", err), mute: true})
 			return
 		}
 		w.post(workerEvent{keeper: &report})
@@ -294,6 +302,7 @@ func (w *worker) readKeeper() {
 }
 
 func (w *worker) readControl() {
+	defer close(w.heard)
 	r := ipc.NewFrameReader(w.link.control, ipc.Control, ipc.MaxControlJSON)
 	for {
 		f, err := r.Next()

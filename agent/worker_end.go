@@ -151,33 +151,57 @@ func (w *worker) waitDead() {
 			return
 		case <-timer.C:
 			_ = w.process.signal(syscall.SIGKILL)
-		case <-w.events:
+		case ev := <-w.events:
+			w.hearLast(ev)
 		}
 	}
 }
 
-// hearLastWords takes what the worker said before it died: a result that is complete in the socket is a result. The
-// end of every stream is waited for only briefly, since a process that the tool left behind may hold one open.
+// hearLastWords takes what the worker said before it died: a result that is complete in the socket is a result, and FAILED
+// says why it could not start.
 func (w *worker) hearLastWords() {
-	timer := time.NewTimer(lastWords)
-	defer timer.Stop()
-	outEnded, dataEnded := w.out.ended, w.read
-	for w.life.exited == nil || outEnded != nil || dataEnded != nil {
+	sockets, output := time.NewTimer(lastFrames), time.NewTimer(lastWords)
+	defer sockets.Stop()
+	defer output.Stop()
+	outEnded, dataEnded, controlEnded, outLate := w.out.ended, w.read, w.heard, output.C
+	if !w.life.listening {
+		dataEnded, controlEnded = nil, nil // nobody reads them
+	}
+	for (w.life.exited == nil && !w.life.mute) || outEnded != nil || dataEnded != nil || controlEnded != nil {
 		select {
 		case ev := <-w.events:
-			switch {
-			case ev.keeper != nil && ev.keeper.Op == "exited":
-				w.life.exited = ev.keeper
-			case ev.frame != nil && ev.frame.Type == ipc.Failed:
-				w.startFailed(ev.frame)
-			}
+			w.hearLast(ev)
 		case <-dataEnded:
 			dataEnded = nil
+		case <-controlEnded:
+			controlEnded = nil
 		case <-outEnded:
 			outEnded = nil
-		case <-timer.C:
+		case <-outLate:
+			outEnded, outLate = nil, nil
+		case <-sockets.C:
+			w.pool.log.Warn("the last words of a worker did not come", "worker", w.id)
 			return
 		}
+	}
+	for { // a reader posts before it ends
+		select {
+		case ev := <-w.events:
+			w.hearLast(ev)
+		default:
+			return
+		}
+	}
+}
+
+func (w *worker) hearLast(ev workerEvent) {
+	switch {
+	case ev.mute:
+		w.life.mute = true
+	case ev.keeper != nil && ev.keeper.Op == "exited":
+		w.life.exited = ev.keeper
+	case ev.frame != nil && ev.frame.Type == ipc.Failed:
+		w.startFailed(ev.frame)
 	}
 }
 

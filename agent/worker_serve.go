@@ -109,6 +109,7 @@ func (w *worker) handle(ev workerEvent, now time.Time) {
 	case ev.keeper != nil && ev.keeper.Op == "exited":
 		w.life.exited = ev.keeper
 	case ev.cut != nil:
+		w.life.mute = w.life.mute || ev.mute
 		w.handleCut(ev.cut, now)
 	case ev.pong != nil:
 		w.life.watch.explicit(ev.pong, now)
