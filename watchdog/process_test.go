@@ -1,7 +1,6 @@
 package watchdog
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -69,77 +67,6 @@ type tree struct {
 	stdout *lines
 	agent  int
 	done   chan struct{} // closed when cmd has been waited for
-}
-
-// lines collects what a process writes and lets a test wait for a line.
-type lines struct {
-	mu    sync.Mutex
-	all   []string
-	more  chan struct{} // replaced at every new line
-	ended bool
-}
-
-func collect(r *os.File) *lines {
-	l := &lines{more: make(chan struct{})}
-	go func() {
-		s := bufio.NewScanner(r)
-		s.Buffer(nil, 1<<20)
-		for s.Scan() {
-			l.add(s.Text(), false)
-		}
-		l.add("", true)
-		_ = r.Close()
-	}()
-	return l
-}
-
-func (l *lines) add(text string, ended bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if ended {
-		l.ended = true
-	} else {
-		l.all = append(l.all, text)
-	}
-	close(l.more)
-	l.more = make(chan struct{})
-}
-
-// wait returns the n-th line (from 1) that contains text.
-func (l *lines) wait(t *testing.T, text string, n int) string {
-	t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	for {
-		l.mu.Lock()
-		found := 0
-		for _, s := range l.all {
-			if strings.Contains(s, text) {
-				if found++; found == n {
-					l.mu.Unlock()
-					return s
-				}
-			}
-		}
-		more, ended := l.more, l.ended
-		l.mu.Unlock()
-		if ended {
-			t.Fatalf("no line %d with %q before the end of\n%s", n, text, l)
-		}
-		select {
-		case <-more:
-		case <-deadline.C:
-			t.Fatalf("no line %d with %q within %v in\n%s", n, text, patience, l)
-		}
-	}
-}
-
-func (l *lines) has(text string) bool { return strings.Contains(l.String(), text) }
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.all, "\n")
 }
 
 // options change how a tree is started.
@@ -257,7 +184,7 @@ func (tr *tree) signalAgent(s syscall.Signal) {
 	}
 }
 
-// exit waits for the started process and checks its code and that nothing of the tree is left.
+// exit waits for the started process and for all that was written, and checks its code and that nothing of the tree is left.
 func (tr *tree) exit(code int) {
 	tr.t.Helper()
 	select {
@@ -270,7 +197,10 @@ func (tr *tree) exit(code int) {
 	}
 	if left := tr.alive(); len(left) > 0 {
 		tr.t.Errorf("%d processes left: %v", len(left), left)
+		return
 	}
+	tr.stdout.end(tr.t)
+	tr.stderr.end(tr.t)
 }
 
 // alive counts by the kernel's own list: every process that carries the token and is not a zombie.
