@@ -59,8 +59,7 @@ func removeStale(path string) error {
 }
 
 // InheritedListeners returns the listeners that the watchdog hands on from the service manager: as many as
-// $PITBOSS_LISTEN_FDS says, from descriptor 3 plus what the watchdog itself uses (their numbers are in
-// $PITBOSS_LISTEN_FDNUMBERS when they do not begin at 3).
+// $PITBOSS_LISTEN_FDS says, from descriptor 3 on.
 func InheritedListeners(getenv func(string) string) ([]net.Listener, error) {
 	text := getenv("PITBOSS_LISTEN_FDS")
 	if text == "" {
