@@ -12,9 +12,6 @@ const (
 	// streamChunks and streamBytes are a stream's window (PROTOCOL.md §1).
 	streamChunks = 16
 	streamBytes  = 1 << 20
-	// largeRequest is the size in bytes from which a request may not fit an idle worker's socket buffer, so that writing
-	// it needs a deadline of its own.
-	largeRequest = 64 << 10
 	// requestEnvelope is what a REQUEST frame holds besides tool and arguments, in bytes at the most.
 	requestEnvelope = 64
 )

@@ -75,8 +75,8 @@ func (p *pool) lastWords(w *worker, c *call, req *Request, e *Error, expired <-c
 	return nil, e
 }
 
-// request writes the REQUEST frame. A large one gets the call's deadline and its client's patience, as a worker that
-// stopped would block it.
+// request writes the REQUEST frame. One that does not fit the socket waits for a worker that may have stopped: until the
+// call's deadline, or until its client is gone.
 func (w *worker) request(ctx context.Context, c *call, req *Request, deadline time.Time) error {
 	args := req.Args.JSON
 	if len(args) == 0 {
@@ -95,20 +95,7 @@ func (w *worker) request(ctx context.Context, c *call, req *Request, deadline ti
 	text = append(text, args...)
 	text = append(text, '}')
 	f := &ipc.Frame{Type: ipc.Request, Call: c.id, JSON: text, Parts: req.Args.Parts}
-	if f.Size() > largeRequest {
-		if err := w.link.data.SetWriteDeadline(deadline); err != nil {
-			return err
-		}
-		ended := make(chan struct{})
-		unbind := context.AfterFunc(ctx, func() { _ = w.link.data.SetWriteDeadline(time.Now()); close(ended) })
-		defer func() {
-			if !unbind() {
-				<-ended // or its deadline would come after our reset
-			}
-			_ = w.link.data.SetWriteDeadline(time.Time{})
-		}()
-	}
-	return w.link.sendData(f)
+	return w.link.sendData(f, patience{ctx: ctx, deadline: deadline})
 }
 
 // outcome turns a final frame into the call's result or error.

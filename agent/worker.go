@@ -317,6 +317,7 @@ func (w *worker) readControl() {
 // readData hands answers to the calls that wait for them; it is the hot path and passes no other goroutine.
 func (w *worker) readData() {
 	defer close(w.read)
+	defer w.link.data.readerLeft()
 	r := ipc.NewFrameReader(w.link.data, ipc.Data, int(w.pool.cfg.Limits.Payload))
 	for {
 		f, err := r.Next()

@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/pitboss-run/pitboss/ipc"
 	"golang.org/x/sys/unix"
@@ -13,10 +15,12 @@ import (
 // workerLink is the agent's ends of a worker's two sockets. Reading belongs to the worker's reader goroutines; writing is
 // serialised here.
 type workerLink struct {
-	data, control *os.File
+	data    *dataSocket
+	control *os.File
 
-	dataMu sync.Mutex // one frame at a time; may be held while a large request is written
-	dataW  *ipc.FrameWriter
+	dataMu   sync.Mutex // one frame at a time; may be held while a large request is written
+	dataW    *ipc.FrameWriter
+	patience patience // of the frame that is being written
 
 	controlMu sync.Mutex
 	frame     []byte
@@ -24,35 +28,60 @@ type workerLink struct {
 
 // newWorkerLink makes both pairs; theirs are data and control in this order, for the caller to pass on and close.
 func newWorkerLink(id string) (link *workerLink, theirs []*os.File, err error) {
-	data, dataTheirs, err := streamPair(id + " data")
-	if err != nil {
+	l, ends := &workerLink{}, make([]*os.File, 2)
+	defer func() {
+		if err != nil {
+			l.close()
+			closeFiles(ends)
+		}
+	}()
+	var ours int
+	if ours, ends[0], err = streamPair(id + " data"); err != nil {
 		return nil, nil, err
 	}
-	control, controlTheirs, err := streamPair(id + " control")
-	if err != nil {
-		_, _ = data.Close(), dataTheirs.Close()
+	if l.data, err = newDataSocket(ours, id+" data"); err != nil {
 		return nil, nil, err
 	}
-	return &workerLink{data: data, control: control, dataW: ipc.NewFrameWriter(data)}, []*os.File{dataTheirs, controlTheirs}, nil
+	if ours, ends[1], err = streamPair(id + " control"); err != nil {
+		return nil, nil, err
+	}
+	err = unix.SetNonblock(ours, true) // so that the runtime's poller takes it
+	l.control = os.NewFile(uintptr(ours), id+" control")
+	l.dataW = ipc.NewFrameWriter(dataWriter{l})
+	return l, ends, err
 }
 
-// streamPair returns our end (non-blocking, in the poller) and the other, which blocks.
-func streamPair(name string) (ours, theirs *os.File, err error) {
+// streamPair returns two connected sockets; both block.
+func streamPair(name string) (ours int, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("cannot create the socket pair %q: %w", name, err)
+		return -1, nil, fmt.Errorf("cannot create the socket pair %q: %w", name, err)
 	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		_, _ = unix.Close(fds[0]), unix.Close(fds[1])
-		return nil, nil, fmt.Errorf("cannot prepare the socket pair %q: %w", name, err)
-	}
-	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name+" (other end)"), nil
+	return fds[0], os.NewFile(uintptr(fds[1]), name+" (other end)"), nil
 }
 
-// sendData writes one frame on the data socket. It waits while the worker does not read; close ends the wait.
-func (l *workerLink) sendData(f *ipc.Frame) error {
+// patience is how long a writer waits for a worker that does not read.
+type patience struct {
+	ctx      context.Context
+	deadline time.Time
+}
+
+// dataWriter writes the frame that is being sent, with its patience.
+type dataWriter struct{ link *workerLink }
+
+func (w dataWriter) Write(p []byte) (int, error) {
+	if err := w.link.data.write(w.link.patience, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// sendData writes one frame on the data socket. While the worker does not read it waits, as long as its caller has patience
+// and the link lives.
+func (l *workerLink) sendData(f *ipc.Frame, p patience) error {
 	l.dataMu.Lock()
 	defer l.dataMu.Unlock()
+	l.patience = p
 	return l.dataW.Write(f)
 }
 
@@ -85,6 +114,8 @@ func (l *workerLink) sendControl(f *ipc.Frame) error {
 
 // close closes both sockets: readers and writers that wait return, and a worker that still lives sees EOF.
 func (l *workerLink) close() {
-	_ = l.data.Close()
+	if l.data != nil {
+		l.data.close()
+	}
 	_ = l.control.Close()
 }

@@ -10,17 +10,16 @@ from typing import Optional
 class Context:
     """One call, or the worker outside of one (``call_id`` is then 0)."""
 
-    def __init__(
-        self, call_id: int = 0, timeout_us: Optional[int] = None, worker: str = "", pool: str = "", index: int = 0
-    ) -> None:
+    #: Names of the worker and its pool, and the worker's index from 0: the same for every call of a process.
+    worker: str = ""
+    pool: str = ""
+    index: int = 0
+
+    def __init__(self, call_id: int = 0, timeout_us: Optional[int] = None) -> None:
         #: Id of the call, unique within the agent's life; 0 outside of a call.
         self.call_id = call_id
         #: True once the call was cancelled or the worker is asked to end: stop soon.
         self.cancelled = False
-        #: Names of the worker and its pool, and the worker's index from 0.
-        self.worker = worker
-        self.pool = pool
-        self.index = index
         self._deadline = None if timeout_us is None else time.monotonic() + timeout_us / 1e6
 
     def deadline_left(self) -> Optional[float]:
@@ -46,5 +45,5 @@ def enter(call: Optional[Context]) -> None:
 
 
 def set_worker(worker: str, pool: str, index: int) -> None:
-    """What context() says outside of calls."""
-    _worker_context.worker, _worker_context.pool, _worker_context.index = worker, pool, index
+    """What every context says of this process."""
+    Context.worker, Context.pool, Context.index = worker, pool, index

@@ -69,20 +69,23 @@ class Tool:
             annotation = hints.get(p.name, p.annotation)
             self.parameters[p.name] = _Parameter(p.name, p.default is p.empty, annotation, _shown(annotation), p.default)
         self._required = [p.name for p in self.parameters.values() if p.required]
-        self._checked = {p.name: p for p in self.parameters.values() if _checkable(p.annotation)}
+        self._checked = [(p.name, p.annotation, p) for p in self.parameters.values() if _checkable(p.annotation)]
+        self._known = self.parameters.keys()
 
     def check(self, arguments: Dict[str, Any]) -> None:
         """Raises BadArguments unless the arguments fit."""
-        parameters = self.parameters
-        for name in arguments:
-            if name not in parameters and not self.open:
-                raise BadArguments(f"tool {self.name!r} has no parameter {name!r}; it takes {self._names()}")
+        if not (self.open or arguments.keys() <= self._known):
+            name = next(name for name in arguments if name not in self._known)
+            raise BadArguments(f"tool {self.name!r} has no parameter {name!r}; it takes {self._names()}")
         for name in self._required:
             if name not in arguments:
-                raise BadArguments(f"tool {self.name!r} needs the parameter {name!r} ({parameters[name].shown}); it takes {self._names()}")
-        for name, parameter in self._checked.items():
+                shown = self.parameters[name].shown
+                raise BadArguments(f"tool {self.name!r} needs the parameter {name!r} ({shown}); it takes {self._names()}")
+        for name, annotation, parameter in self._checked:
             if name in arguments:
                 value = arguments[name]
+                if type(value) is annotation:
+                    continue
                 # A default may be None under a plain annotation, and is then accepted when it is passed.
                 if not _fits(value, parameter.annotation) and not (value is None and parameter.default is None):
                     raise BadArguments(

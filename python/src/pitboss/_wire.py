@@ -91,8 +91,6 @@ def payload_size(json: Buffer, parts: Sequence[Buffer]) -> int:
 
 def encode_head(type: int, call: int, json: Buffer = b"", parts: Sequence[Buffer] = ()) -> bytes:
     """Everything of a frame but the bytes of its parts."""
-    if not parts:
-        return _HEADER.pack(VERSION, type, 0, len(json), call, 0, 0, 0) + json
     section = 4 * len(parts) + sum(map(len, parts))
     header = _HEADER.pack(VERSION, type, 0, len(json), call, section, len(parts), 0)
     return b"".join((header, json, *(_LENGTH.pack(len(part)) for part in parts)))
@@ -100,8 +98,9 @@ def encode_head(type: int, call: int, json: Buffer = b"", parts: Sequence[Buffer
 
 def encode(type: int, call: int, json: Buffer = b"", parts: Sequence[Buffer] = ()) -> bytes:
     """The bytes of one frame. The caller has checked the size against the limit of the link."""
-    head = encode_head(type, call, json, parts)
-    return b"".join((head, *parts)) if parts else head
+    if not parts:
+        return _HEADER.pack(VERSION, type, 0, len(json), call, 0, 0, 0) + json
+    return b"".join((encode_head(type, call, json, parts), *parts))
 
 
 class _Header(NamedTuple):
@@ -113,6 +112,7 @@ class _Header(NamedTuple):
 
 
 def _parse_header(buffer: Buffer, at: int, socket: str, limit: int) -> _Header:
+    """Every rule of PROTOCOL.md §1 for a header; ProtocolError names the first that is broken."""
     version, type, flags, json, call, section, parts, reserved = _HEADER.unpack_from(buffer, at)
     if version != VERSION:
         raise ProtocolError("version", f"frame version {version}")
@@ -162,6 +162,7 @@ class Decoder:
 
     def __init__(self, socket: str, limit: int = DEFAULT_PAYLOAD_LIMIT) -> None:
         self._socket = socket
+        self._with_json = frozenset(number for number, kind in KINDS.items() if kind.socket == socket and kind.json)
         self.limit = limit
         self._buffer = bytearray(_BUFFER_SIZE)
         self._view = memoryview(self._buffer)
@@ -203,17 +204,20 @@ class Decoder:
     def next(self) -> Optional[Frame]:
         """The next whole frame, or None when more bytes are needed."""
         if self._large is not None:
-            header, body = self._large
-            if self._filled < len(body):
-                return None
-            frame = self._frame(header, memoryview(body), 0)
-            self._large, self._filled = None, 0
-            return frame
-        have = self._end - self._start
+            return self._next_large()
+        start = self._start
+        have = self._end - start
         if have < HEADER_SIZE:
             return None
-        header = _parse_header(self._buffer, self._start, self._socket, self._limit)
-        size = HEADER_SIZE + header.json + header.section
+        version, type, flags, json, call, section, parts, reserved = _HEADER.unpack_from(self._buffer, start)
+        size = HEADER_SIZE + json
+        # The usual frame, a whole one without parts: what this admits, _parse_header admits too.
+        if version == VERSION and type in self._with_json and not (flags or section or parts or reserved) and 0 < json <= self._limit:
+            if have >= size:
+                self._start = start + size
+                return Frame(type, call, bytes(self._view[start + HEADER_SIZE : start + size]), [])
+        header = _parse_header(self._buffer, start, self._socket, self._limit)
+        size += header.section
         if have >= size:
             frame = self._frame(header, self._view, self._start + HEADER_SIZE)
             self._start += size
@@ -225,6 +229,15 @@ class Decoder:
             self._large = (header, body)
             self._start = self._end = 0
         return None
+
+    def _next_large(self) -> Optional[Frame]:
+        assert self._large is not None
+        header, body = self._large
+        if self._filled < len(body):
+            return None
+        frame = self._frame(header, memoryview(body), 0)
+        self._large, self._filled = None, 0
+        return frame
 
     @staticmethod
     def _frame(header: _Header, view: memoryview, at: int) -> Frame:
