@@ -37,7 +37,6 @@ type cell struct {
 	workers   int // that saw one TERM and lived through their grace
 	last      int // of them, those whose last signal was TERM: the diary can tell
 	proven    int // of them, those whose diary does
-	stalled   int // that the machine did not run between the kill and their end: nobody can tell
 }
 
 func (c *cell) String() string {
@@ -46,8 +45,8 @@ func (c *cell) String() string {
 	}
 	sort.Slice(c.took, func(i, j int) bool { return c.took[i] < c.took[j] })
 	at := func(share int) time.Duration { return c.took[(len(c.took)*share+99)/100-1].Round(time.Millisecond) } // nearest rank
-	return fmt.Sprintf("%-36s %3d rounds, %d survivors, empty after p50 %6s p99 %6s max %6s, %d workers with one TERM and their grace, %d/%d by their diary, %d not run",
-		c.name, len(c.took), c.survivors, at(50), at(99), at(100), c.workers, c.proven, c.last, c.stalled)
+	return fmt.Sprintf("%-36s %3d rounds, %d survivors, empty after p50 %6s p99 %6s max %6s, %d workers with one TERM and their grace, %d/%d by their diary",
+		c.name, len(c.took), c.survivors, at(50), at(99), at(100), c.workers, c.proven, c.last)
 }
 
 // TestKillMatrix kills every part in every phase. What remains of the agent afterwards is checked against the death table,
@@ -81,19 +80,16 @@ func TestKillMatrix(t *testing.T) {
 // report is the summary of the whole matrix.
 func report(t *testing.T, seed uint64, cells []*cell) {
 	t.Helper()
-	total, survivors, slowest, seen, stalled := 0, 0, time.Duration(0), 0, 0
+	total, survivors, slowest := 0, 0, time.Duration(0)
 	var lines []string
 	for _, c := range cells {
 		lines = append(lines, c.String())
-		total, survivors, seen, stalled = total+len(c.took), survivors+c.survivors, seen+c.workers, stalled+c.stalled
+		total, survivors = total+len(c.took), survivors+c.survivors
 		for _, d := range c.took {
 			slowest = max(slowest, d)
 		}
 	}
 	t.Logf("kill matrix, -chaos.seed=%d, %d processes a round:\n%s\n%d kills, %d survivors, slowest %s", seed, everybody, strings.Join(lines, "\n"), total, survivors, slowest.Round(time.Millisecond))
-	if stalled > 3+seen/100 {
-		t.Errorf("%d of %d workers were not run in their grace: this machine cannot show it", stalled, seen+stalled)
-	}
 }
 
 // randomOf depends on nothing but its arguments.
@@ -181,8 +177,7 @@ func (r *run) aKeeperOfA(random *rand.Rand) int {
 }
 
 // checkGraces: every worker saw exactly one TERM and was not killed before its grace was over. The diary is the worker's own
-// proof; a loaded machine may keep it from writing, so only the cell asks how many there are, and only the matrix how many were
-// not run at all. A diary counts only where TERM was the last signal, because the file's time is that of its last byte.
+// proof; a loaded machine may keep it from writing, so only the cell asks how many there are. A diary counts only where TERM was the last signal, because the file's time is that of its last byte.
 func (r *run) checkGraces(c *cell) {
 	r.t.Helper()
 	for _, w := range r.workers {
@@ -191,10 +186,6 @@ func (r *run) checkGraces(c *cell) {
 		seen, err := os.ReadFile(signals)
 		must(r.t, err)
 		diary := changed(r.t, r.file("alive."+strconv.Itoa(w.pid)))
-		if len(seen) == 0 && diary.Before(r.moment.Add(grace/5)) {
-			c.stalled++ // a pending TERM is not seen by a process that gets no processor before its KILL
-			continue
-		}
 		term := byte(syscall.SIGTERM)
 		if n := bytes.Count(seen, []byte{term}); n != 1 {
 			r.t.Errorf("worker %d saw %d TERM of the signals %v, want exactly 1; it lived %s, wrote its last word after %s; log:\n%s", w.pid, n, seen, w.died.Sub(r.moment), diary.Sub(r.moment.Round(0)), r.log())

@@ -9,9 +9,9 @@ from pitboss._ladder import Ladder, Seen
 
 BOOLS = (False, True)
 STATES = [
-    Ladder(stopping=s, killing=k, kill_at=at, termed=t, reported=r)
-    for s, k, at, t, r in itertools.product(BOOLS, BOOLS, (None, 10.0), BOOLS, BOOLS)
-    if (s or not (k or t)) and (s or at is None)
+    Ladder(stopping=s, killing=k, grace=g, termed=t, kill_at=10.0 if t else None, reported=r, reaped=c)
+    for s, k, g, t, r, c in itertools.product(BOOLS, BOOLS, (0.0, 3.0), BOOLS, BOOLS, BOOLS)
+    if s or not (k or t or g)
 ]
 SEEN = [Seen(*row) for row in itertools.product(BOOLS, repeat=4)]
 
@@ -20,13 +20,14 @@ def test_every_pair() -> None:
     for state, seen, now in itertools.product(STATES, SEEN, (9.0, 10.0)):
         after, actions = _ladder.decide(state, seen, now)
         assert len(set(actions)) == len(actions)
-        killing = state.killing or (state.kill_at is not None and now >= state.kill_at)
+        killing = state.killing or (state.termed and now >= 10.0)
         empty = seen.leader_dead and not seen.in_group and not seen.strays
         assert (_ladder.FINISH in actions) == (empty and seen.may_reap)
         assert (_ladder.REAP in actions) == (_ladder.FINISH in actions and not state.reaped)
         assert (_ladder.REPORT in actions) == (seen.leader_dead and not state.reported)
-        # TERM once, never to a dead worker, never after the grace.
+        # TERM once, never to a dead worker, never after a kill; and the grace is counted from it, however late it came.
         assert (_ladder.TERM in actions) == (state.stopping and not killing and not state.termed and not seen.leader_dead)
+        assert after.kill_at == (now + state.grace if _ladder.TERM in actions else state.kill_at)
         # A living worker is only ever killed when its grace is over.
         if not seen.leader_dead:
             assert (_ladder.KILL_ALL in actions) == (state.stopping and killing)
@@ -40,12 +41,29 @@ def test_every_pair() -> None:
 
 def test_no_state_waits_for_ever_once_it_is_stopping() -> None:
     for state, seen in itertools.product(STATES, SEEN):
-        if state.stopping and (state.killing or state.kill_at is not None):
-            assert _ladder.wait(state, seen, 9.0) is not None
+        after, actions = _ladder.decide(state, seen, 9.0)
+        if state.stopping and _ladder.FINISH not in actions and not (seen.leader_dead and not seen.in_group and not seen.strays):
+            assert _ladder.wait(after, seen, 9.0) is not None
+
+
+def test_nothing_is_killed_that_was_not_given_its_grace() -> None:
+    """However late the keeper runs: TERM first, and KILL not before the grace has passed since."""
+    alive = Seen(leader_dead=False, may_reap=True, in_group=True, strays=True)
+    state = _ladder.stop(Ladder(), 0.0, 3.0)
+    for late in (0.0, 2.9, 3.0, 3.1, 1000.0):
+        termed, actions = _ladder.decide(state, alive, late)
+        assert actions == [_ladder.TERM]
+        assert _ladder.decide(termed, alive, late + 2.9)[1] == []
+        assert _ladder.decide(termed, alive, late + 3.0)[1] == [_ladder.KILL_ALL]
 
 
 def test_a_second_stop_only_shortens() -> None:
+    alive = Seen(leader_dead=False, may_reap=True, in_group=False, strays=False)
     state = _ladder.stop(Ladder(), 0.0, 3.0)
-    assert _ladder.stop(state, 1.0, 60.0).kill_at == 3.0
-    assert _ladder.stop(state, 1.0, 0.5).kill_at == 1.5
+    assert _ladder.stop(state, 1.0, 60.0).grace == 3.0
+    assert _ladder.stop(state, 1.0, 0.5).grace == 0.5
+    termed, _ = _ladder.decide(state, alive, 1.0)
+    assert termed.kill_at == 4.0
+    assert _ladder.stop(termed, 2.0, 60.0).kill_at == 4.0
+    assert _ladder.stop(termed, 2.0, 0.5).kill_at == 2.5
     assert _ladder.kill(state).killing

@@ -22,9 +22,7 @@ class ToolError(Exception):
     any value without bytes, and ``retryable`` whether the same call may succeed later (None: not said).
     """
 
-    def __init__(
-        self, message: str = "", *, reason: str = "TOOL_RAISED", data: Any = None, retryable: Optional[bool] = None
-    ) -> None:
+    def __init__(self, message: str = "", *, reason: str = "TOOL_RAISED", data: Any = None, retryable: Optional[bool] = None) -> None:
         if not isinstance(reason, str) or not _REASON.fullmatch(reason):
             raise ValueError(f"ToolError reason {reason!r} is not UPPER_SNAKE_CASE of 2 to 63 characters")
         super().__init__(message)

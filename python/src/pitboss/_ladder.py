@@ -28,8 +28,9 @@ class Ladder:
 
     stopping: bool = False  # a stop was ordered, or the agent is gone
     killing: bool = False  # no grace (any more)
-    kill_at: Optional[float] = None  # end of the grace
+    grace: float = 0.0  # seconds from TERM to KILL
     termed: bool = False
+    kill_at: Optional[float] = None  # end of the grace, once TERM was sent
     reported: bool = False
     reaped: bool = False
 
@@ -45,11 +46,13 @@ class Seen:
 
 
 def stop(state: Ladder, now: float, grace: float) -> Ladder:
-    """A stop was ordered. A second one can only shorten the grace."""
-    kill_at = now + grace
+    """A stop was ordered. A second one can only shorten the grace, which begins with TERM: a keeper that the host did not run
+    for a while still gives all of it."""
+    if state.stopping:
+        grace = min(grace, state.grace)
     if state.kill_at is not None:
-        kill_at = min(kill_at, state.kill_at)
-    return replace(state, stopping=True, kill_at=kill_at)
+        return replace(state, grace=grace, kill_at=min(state.kill_at, now + grace))
+    return replace(state, stopping=True, grace=grace)
 
 
 def kill(state: Ladder) -> Ladder:
@@ -68,7 +71,7 @@ def decide(state: Ladder, seen: Seen, now: float) -> Tuple[Ladder, List[str]]:
     if not seen.leader_dead and not state.stopping:
         return state, actions
     if state.stopping and not state.killing and not state.termed and not seen.leader_dead:
-        state = replace(state, termed=True)
+        state = replace(state, termed=True, kill_at=now + state.grace)
         actions.append(TERM)
     if seen.leader_dead:
         # A worker that ended by itself was given no TERM, so nothing of its group has a grace to wait for.
@@ -89,7 +92,7 @@ def decide(state: Ladder, seen: Seen, now: float) -> Tuple[Ladder, List[str]]:
 
 def wait(state: Ladder, seen: Seen, now: float) -> Optional[float]:
     """Seconds until the next look, None for until something happens."""
-    if state.killing or (seen.leader_dead and seen.strays):
+    if state.killing or (seen.leader_dead and (seen.strays or (seen.in_group and not state.termed))):
         return LOOK_AGAIN  # a killed process is not gone at once, and one that forks in this moment is seen only by looking
     if state.kill_at is not None:
         return max(state.kill_at - now, 0.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import typing
-from typing import Any, Callable, Dict, List, Literal, NamedTuple, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, TypeVar, Union
 
-from pitboss._errors import ToolDefinitionError, show
+from pitboss._errors import AdapterError, ToolDefinitionError, show
 from pitboss._values import encode
+from pitboss._wire import MAX_CONTROL_JSON
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -183,3 +185,15 @@ def _default(value: Any) -> Dict[str, Any]:
     except TypeError:
         return {}
     return {} if parts else {"default": json.loads(text)}
+
+
+def ready_body(tools: Mapping[str, Tool], pid: int) -> Dict[str, Any]:
+    """The body of READY; AdapterError if it does not fit a frame of the control socket."""
+    body = {"tools": [tool.row() for tool in tools.values()], "python": "%d.%d.%d" % sys.version_info[:3], "pid": pid}
+    size = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
+    if size > MAX_CONTROL_JSON:
+        raise AdapterError(
+            "ADAPTER_INVALID",
+            f"cannot describe {len(tools)} tools: {size} bytes are over the limit of {MAX_CONTROL_JSON}; shorten docstrings and defaults",
+        )
+    return body

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import atexit
-import faulthandler
-import json
 import os
 import select
 import signal
 import socket
-import sys
 import threading
-import warnings
 from types import FrameType
 from typing import Any, Dict, List, NoReturn, Optional
 
-from pitboss import _adapter, _context, _errors, _values, _wire
+from pitboss import _adapter, _answers, _context, _errors, _teardown, _values, _wire
 from pitboss._control import Control, Credit
-from pitboss._tools import BadArguments, Tool
+from pitboss._fork_guard import ForkGuard
+from pitboss._tools import BadArguments, Tool, ready_body
 
 DATA_FD, CONTROL_FD, CRASH_FD = 3, 4, 5
-# How long atexit callbacks may take, in seconds.
-_ATEXIT_LIMIT = 1.0
+_exit = os._exit  # user code's is wrapped
 # Between two signals to a main thread that has not noticed the end, in milliseconds.
 _NUDGE_MS = 20
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_exit = os._exit
 
 
 def run_worker(dump_signal: int, cancel_signal: int) -> NoReturn:
@@ -62,14 +56,14 @@ class _Worker:
         self.served = 0
         self.credit: Optional[Credit] = None
         self.context: Optional[_context.Context] = None
-        self.forked = False  # true in what user code forked
         self.ending = False
         self.cancelled = False  # Cancelled was raised in the present call, or must not be any more
         self.interruptible = False  # user code runs: an end raises Cancelled in it
         self.waiting = False  # the main thread waits for a request: an end leaves the loop
 
     def run(self) -> None:
-        self._guard_forks()
+        fds = (DATA_FD, CONTROL_FD, CRASH_FD, *self.control.signals)
+        ForkGuard(self.dump_signal, CRASH_FD, fds, self.control.signals[1], self._in_fork).install()
         signal.signal(signal.SIGTERM, self._on_term)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(self.cancel_signal, self._on_cancel)
@@ -109,7 +103,7 @@ class _Worker:
                 self.control.tell(_wire.DOING, {"doing": f"running setup of {type(self.adapter).__name__}"})
                 self.adapter.setup()
             self.interruptible = False
-            ready = self._ready()
+            ready = ready_body(self.tools, self.pid)
         except _errors.Cancelled:
             return False
         except BaseException as error:
@@ -117,25 +111,10 @@ class _Worker:
             if isinstance(error, (_errors.AdapterError, _errors.ToolDefinitionError)):
                 reason = "ADAPTER_INVALID"
             self.control.tell(_wire.FAILED, _errors.describe(error, reason))
-            _flush()
+            _teardown.flush()
             _exit(1)
         self.control.tell(_wire.READY, ready)
         return True
-
-    def _ready(self) -> Dict[str, Any]:
-        body = {
-            "tools": [tool.row() for tool in self.tools.values()],
-            "python": "%d.%d.%d" % sys.version_info[:3],
-            "pid": self.pid,
-        }
-        size = len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"))
-        if size > _wire.MAX_CONTROL_JSON:
-            raise _errors.AdapterError(
-                "ADAPTER_INVALID",
-                f"cannot describe {len(self.tools)} tools: {size} bytes are over the limit of {_wire.MAX_CONTROL_JSON}; "
-                "shorten docstrings and defaults",
-            )
-        return body
 
     # Calls ---------------------------------------------------------------------------------------------------------
 
@@ -288,23 +267,7 @@ class _Worker:
             self.ending = True  # the agent is gone; the control thread says so too
 
     def _send_error(self, call: int, error: BaseException, reason: str) -> None:
-        body = _errors.describe(error, reason)
-        if reason == "PAYLOAD_TOO_LARGE":
-            body["message"] = f"the result of {getattr(error, 'size', 0)} bytes is over the payload limit of {self.limit}"
-        if reason in ("BAD_ARGUMENTS", "UNKNOWN_TOOL", "PAYLOAD_TOO_LARGE"):
-            body["traceback"] = ""
-        if isinstance(error, _errors.ToolError):
-            body["reason"] = error.reason if isinstance(error.reason, str) else reason  # an attribute that anybody can set
-            if error.retryable is not None:
-                body["retryable"] = bool(error.retryable)
-            if error.data is not None:
-                try:
-                    text, parts = _values.encode(error.data, "data")
-                    if not parts:
-                        body["data"] = json.loads(text)
-                except TypeError as bad:
-                    body["message"] += f" (its data cannot be sent: {bad})"
-        self._send(_wire.ERROR, call, json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), [])
+        self._send(_wire.ERROR, call, _answers.error_body(error, reason, self.limit), [])
 
     # Orders and signals --------------------------------------------------------------------------------------------
 
@@ -383,77 +346,14 @@ class _Worker:
         finally:
             _exit(70)
 
+    def _in_fork(self) -> None:
+        """In a child that user code forked."""
+        self.ending = True
+
     # End -----------------------------------------------------------------------------------------------------------
 
     def _finish(self) -> NoReturn:
         self.ending, self.waiting, self.interruptible = True, False, False
         if os.getpid() != self.pid:
             _exit(70)
-        if self.adapter is not None:
-            try:
-                self.adapter.teardown()
-            except BaseException as error:
-                _complain("teardown", error)
-        if atexit._ncallbacks():  # few have one, and a thread costs as much as the rest of an end
-            # Callbacks that hang must not hold the process: nobody can join this timer, and the exit below ends it.
-            limit = threading.Timer(_ATEXIT_LIMIT, _exit, (0,))
-            limit.daemon = True
-            limit.start()
-            try:
-                atexit._run_exitfuncs()
-            except BaseException as error:
-                _complain("an atexit callback", error)
-        _flush()
-        _exit(0)
-
-    # Forks of user code --------------------------------------------------------------------------------------------
-
-    def _guard_forks(self) -> None:
-        # The control thread makes every fork one of a multi-threaded process; ours is safe to lose.
-        warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork.*", category=DeprecationWarning)
-        os._exit = _exit_with_stack
-        os.register_at_fork(after_in_child=self._after_fork)
-
-    def _after_fork(self) -> None:
-        """In a child that user code forked: it holds no end of a link and can never answer a call."""
-        if self.forked:  # a child of that child, where the numbers are of files of its own
-            return
-        self.forked = True
-        os._exit = _exit
-        # The crash file is the worker's: what the child opens next may get its number.
-        faulthandler.disable()
-        faulthandler.unregister(self.dump_signal)
-        theirs = signal.set_wakeup_fd(-1)
-        if theirs != self.control.signals[1]:
-            signal.set_wakeup_fd(theirs)
-        for fd in (DATA_FD, CONTROL_FD, CRASH_FD, *self.control.signals):
-            try:
-                os.close(fd)
-            except OSError:
-                pass
-        self.ending = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _exit_with_stack(status: int) -> NoReturn:
-    """``os._exit`` of user code: leaves the stack of whoever called it, so that a post-mortem can name the line."""
-    try:
-        faulthandler.dump_traceback(file=CRASH_FD, all_threads=True)
-    finally:
-        _exit(status)
-
-
-def _complain(what: str, error: BaseException) -> None:
-    try:
-        print(f"pitboss: {what} raised:\n{_errors.traceback_of(error)}", file=sys.stderr)
-    except Exception:
-        pass
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:
-            pass
+        _teardown.leave(self.adapter)
