@@ -20,10 +20,14 @@ const (
 	maxLine = 8 << 10
 	// keptLines is how many of the last lines a post-mortem shows.
 	keptLines = 50
-	// floodPause is how long a reader of a flooding stream rests between two reads: long enough that it is not woken for
-	// each line, short enough that a 64 KiB pipe does not fill and block the worker.
-	floodPause = 2 * time.Millisecond
-	readChunk  = 64 << 10
+	readChunk = 64 << 10
+	// floodPipe is the size that the pipe of a flooding stream gets (F_SETPIPE_SZ; the most without privilege), and
+	// floodPause how long its reader rests once it has emptied it: seldom enough that one call in a hundred of the other
+	// workers meets it, often enough that 100 MB a second do not fill the pipe and block the worker.
+	floodPipe  = 1 << 20
+	floodPause = 10 * time.Millisecond
+	// narrowPause is the same where the pipe keeps its 64 KiB, because its user has too many pages in pipes (pipe(7)).
+	narrowPause = 2 * time.Millisecond
 )
 
 // outputSink takes one line of a worker; call is the id in flight when it was read, 0 for none.
@@ -92,6 +96,7 @@ func (o *output) read(pipe *os.File, stream string) {
 	l := lineBucket{tokens: outputBurst, at: time.Now()}
 	var rest []byte // an unfinished line
 	var droppedSince uint64
+	var pause time.Duration // 0 until the first flood
 	for {
 		buf, n, err := o.readPooled(pipe)
 		if buf != nil {
@@ -111,9 +116,27 @@ func (o *output) read(pipe *os.File, stream string) {
 			return
 		}
 		if l.tokens < 1 {
-			time.Sleep(floodPause)
+			if pause == 0 {
+				pause = widen(pipe)
+			}
+			if n < readChunk { // else there is more, and the worker may be waiting for room
+				time.Sleep(pause)
+			}
 		}
 	}
+}
+
+// widen makes room for what comes during a pause, and says how long that may be.
+func widen(pipe *os.File) time.Duration {
+	pause := narrowPause
+	if raw, err := pipe.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			if size, err := unix.FcntlInt(fd, unix.F_SETPIPE_SZ, floodPipe); err == nil && size >= floodPipe {
+				pause = floodPause
+			}
+		})
+	}
+	return pause
 }
 
 // readPooled waits for output and reads it into a shared buffer, which is held only from then on; buf is nil with an error.

@@ -27,8 +27,8 @@ func TestAFloodOfOutputIsDroppedAndCounted(t *testing.T) {
 }
 
 const (
-	floodRounds = 7   // windows of each kind, alternating
-	floodCalls  = 300 // calls in a window
+	floodRounds = 7    // windows of each kind, alternating
+	floodCalls  = 3000 // calls in a window
 	// floodFactor is the bound on the median p99 beside a flood, as a multiple of that beside a call that only burns a
 	// processor: what a flood costs beyond the processor it takes is what its output costs. On few processors that others
 	// want as well the tail beside a sleep is no measure of that; it is printed. floodSlack is added for what a wake-up

@@ -39,7 +39,7 @@ func main() {
 	bin := flag.String("bin", "bin", "directory of pitboss and pitboss-watchdog")
 	python := flag.String("python", ".venv/bin/python", "interpreter")
 	out := flag.String("out", "", "write the figures as JSON to this file")
-	only := flag.String("only", "link,unary,start,death,many", "what to measure")
+	only := flag.String("only", "link,unary,flood,start,death,many", "what to measure")
 	scale := flag.Float64("scale", 1, "multiplies every number of repetitions")
 	flag.Parse()
 	if err := run(*link, *only, *bin, *python, *out, *scale); err != nil {
@@ -70,7 +70,7 @@ func run(link, only, bin, python, out string, scale float64) error {
 	for _, m := range []struct {
 		name string
 		run  func() error
-	}{{"link", h.link}, {"unary", h.unary}, {"start", h.start}, {"death", h.death}, {"many", h.deathOfMany}} {
+	}{{"link", h.link}, {"unary", h.unary}, {"flood", h.flood}, {"start", h.start}, {"death", h.death}, {"many", h.deathOfMany}} {
 		if !strings.Contains(only, m.name) {
 			continue
 		}

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import time
 
 import pitboss
+
 
 if os.environ.get("BENCH_IGNORE_TERM"):
 
@@ -22,3 +24,13 @@ else:
     @pitboss.tool
     def echo(text: str) -> str:
         return text
+
+    @pitboss.tool
+    def pause(seconds: float) -> None:
+        time.sleep(seconds)
+
+    @pitboss.tool
+    def print_on(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            print("the quick brown fox jumps over the lazy dog")

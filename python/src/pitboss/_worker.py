@@ -122,7 +122,7 @@ class _Worker:
         decoder = _wire.Decoder(_wire.DATA, self.limit)
         receive = self.data.recv_into
         # A reader that sleeps in recv is also woken whenever the agent takes an answer out of the other end (unix_write_space,
-        # Linux 2.6 to 6.17), for nothing: two context switches per call. One that sleeps in poll is not.
+        # seen on Linux 6.18), for nothing: two context switches per call. One that sleeps in poll is not.
         poller = select.poll()
         poller.register(DATA_FD, select.POLLIN)
         while not self.ending:
