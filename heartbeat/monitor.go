@@ -73,7 +73,7 @@ type Decision struct {
 
 // Turn is called when Due is reached. Evidence is looked at only if a ping is unanswered.
 func (m *Monitor) Turn(now time.Duration, e Evidence) Decision {
-	late := max(now-m.due, 0)
+	late := max(now-m.Due(), 0) // also at the limit of a held or blocked worker, which may come before the next ping
 	m.due = now + m.interval()
 	if len(m.pending) == 0 {
 		return m.ping(now, Decision{From: m.verdict, To: m.verdict})
