@@ -138,11 +138,8 @@ func (a *Agent) poolOf(worker string) (*pool, *Error) {
 			return p, nil
 		}
 	}
-	hint := "`pitboss status` lists them"
-	if near := didYouMean(worker, ids); near != "" {
-		hint = fmt.Sprintf("did you mean %q? %s", near, hint)
-	}
-	return nil, &Error{Reason: UnknownWorker, Worker: worker, Message: fmt.Sprintf("no worker is named %q; %s", worker, hint)}
+	return nil, &Error{Reason: UnknownWorker, Worker: worker,
+		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, didYouMean(worker, ids))}
 }
 
 // chosen is the named pool, or all of them for an empty name.

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent/client"
@@ -104,6 +106,10 @@ func newReloadCommand(g *global) *cobra.Command {
 	return operation(g, "reload", "read the configuration again; a fault in it changes nothing", "  pitboss reload", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) ([]string, any, error) {
 			changes, err := c.Reload(ctx)
+			var remote *client.Error
+			if errors.As(err, &remote) && remote.Reason == client.BadArguments {
+				err = fail(exitConfig, "`pitboss config check FILE` shows every fault", "%s", strings.ReplaceAll(remote.Message, "\n", "\npitboss: "))
+			}
 			lines := changes
 			if len(changes) == 0 {
 				lines, changes = []string{"nothing has changed"}, []string{}
