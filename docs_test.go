@@ -179,6 +179,9 @@ func runSteps(t *testing.T, name string, steps []step) {
 	if python := os.Getenv("PITBOSS_PYTHON"); python != "" {
 		shell.Env = append(shell.Env, "PITBOSS_PYTHON="+python)
 	}
+	if counters := os.Getenv("GOCOVERDIR"); counters != "" { // binaries that count what they run complain without it
+		shell.Env = append(shell.Env, "GOCOVERDIR="+counters)
+	}
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := shell.StdoutPipe()
 	if err != nil {
