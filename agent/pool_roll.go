@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -116,6 +117,7 @@ func (p *pool) turnRoll() (tell func()) {
 	}
 	if p.startSuccessors(r); len(r.pairs) == 0 {
 		p.loop.roll = nil
+		slices.Sort(r.done)
 		return func() { r.reply <- rollResult{workers: r.done} }
 	}
 	return nil
