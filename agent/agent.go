@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,8 @@ type Options struct {
 	Log        *slog.Logger
 	// Output gets the lines of workers and launchers; call is 0 when none was in flight. Nil logs them.
 	Output func(pool, process, stream string, call uint64, line string)
+	// Reload reads and checks the configuration again; nil for an agent that has no file.
+	Reload func() (Config, error)
 }
 
 // Agent owns the pools, the link to the watchdog and the API. New builds it, Run runs it; see doc.go for who owns whom.
@@ -49,8 +52,15 @@ type Agent struct {
 	buffers  buffers
 	children *children
 	guard    *guard
-	pools    []*pool // in the order of the config; never changes
+	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
+
+	maxPayload int        // bytes that the API takes; fixed when it is made
+	reloading  sync.Mutex // held by a reload
+	config     Config     // as it is carried out; guarded by reloading once Run has begun
+	poolsMu    sync.Mutex // held while pools come, go or are told to stop
+	leaving    []*pool    // removed ones that may not have ended; guarded by poolsMu
+	poolRuns   sync.WaitGroup
 
 	server    *apiServer
 	stop      chan stopRequest // capacity 2: orders to stop
@@ -65,7 +75,7 @@ type Agent struct {
 // New builds an agent: it checks the configuration against this host, finds the interpreters, extracts the Python
 // library and shakes hands with the watchdog. Nothing is started yet.
 func New(o Options) (*Agent, error) {
-	a := &Agent{options: o, log: o.Log, output: o.Output, pid: os.Getpid(), born: time.Now(),
+	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, pid: os.Getpid(), born: time.Now(),
 		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
 	if a.output == nil {
 		a.output = a.logOutput
@@ -82,13 +92,16 @@ func New(o Options) (*Agent, error) {
 	if a.library, err = extractLibrary(orElse(o.LibraryDir, o.RuntimeDir)); err != nil {
 		return nil, err
 	}
+	var pools []*pool
 	for _, cfg := range o.Config.Pools {
 		py, err := findInterpreter(cfg.Python, cfg.Workdir, os.Getenv)
 		if err != nil {
 			return nil, fmt.Errorf("pool %q: %w", cfg.Name, err)
 		}
-		a.pools = append(a.pools, newPool(cfg, a, py))
+		pools = append(pools, newPool(cfg, a, py))
 	}
+	a.pools.Store(&pools)
+	a.maxPayload = a.payloadLimit()
 	if o.GuardFD >= 0 {
 		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost, a.drain); err != nil {
 			return nil, err
@@ -124,6 +137,9 @@ func (a *Agent) longestGrace() time.Duration {
 	return longest
 }
 
+// allPools is the pools as they are now; the slice is never written to.
+func (a *Agent) allPools() []*pool { return *a.pools.Load() }
+
 // uptime is monotonic and starts at New.
 func (a *Agent) uptime() time.Duration { return time.Since(a.born) }
 
@@ -142,12 +158,12 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		listeners = []net.Listener{l}
 	}
-	for _, p := range a.pools {
-		if err := a.guard.pool(p.cfg.Name, p.cfg.Timeouts.Kill); err != nil {
+	for _, p := range a.allPools() {
+		if err := a.guard.pool(p.name, p.cfg().Timeouts.Kill); err != nil {
 			return a.endEarly(err, listeners)
 		}
 	}
-	a.server = newServer(a, a.payloadLimit())
+	a.server = newServer(a, a.maxPayload)
 	for _, l := range listeners {
 		a.loops.Go(func() {
 			if err := a.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -156,20 +172,19 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	}
-	var pools sync.WaitGroup
-	for _, p := range a.pools {
-		pools.Go(p.run)
+	a.poolRuns.Go(func() { <-a.drain }) // an agent without pools is no stopped one
+	for _, p := range a.allPools() {
+		a.poolRuns.Go(p.run)
 		p.poke()
 	}
 	a.loops.Go(a.beatLoop)
 	a.loops.Go(a.healthLoop)
 	a.guard.notify("READY=1\nSTATUS=serving on " + a.options.Socket)
-	if len(a.pools) == 0 {
+	if len(a.allPools()) == 0 {
 		a.log.Warn("no pool is configured: nothing can be called; add one under `pools:` in the configuration", "config", a.options.ConfigPath)
-		pools.Go(func() { <-a.drain })
 	}
 	stopped := make(chan struct{})
-	go func() { pools.Wait(); close(stopped) }()
+	go func() { a.poolRuns.Wait(); close(stopped) }()
 	a.superviseStop(ctx, stopped)
 	close(a.ended)
 	a.server.Stop()
@@ -210,17 +225,19 @@ func (a *Agent) superviseStop(ctx context.Context, stopped <-chan struct{}) {
 			a.guard.notify("STOPPING=1")
 			a.guard.stopping(a.stopBudget())
 		}
-		for _, p := range a.pools {
+		a.poolsMu.Lock()
+		for _, p := range slices.Concat(a.allPools(), a.leaving) {
 			p.requestStop(how)
 		}
+		a.poolsMu.Unlock()
 	}
 }
 
 // stopBudget is how long a stop may take: the longest drain, the ladder after it, and what the last proofs need.
 func (a *Agent) stopBudget() time.Duration {
 	budget := time.Duration(0)
-	for _, p := range a.pools {
-		budget = max(budget, p.cfg.Timeouts.Drain+p.cfg.Timeouts.Kill)
+	for _, p := range a.allPools() {
+		budget = max(budget, p.cfg().Timeouts.Drain+p.cfg().Timeouts.Kill)
 	}
 	return budget + killPatience + keeperPatience
 }
@@ -260,7 +277,7 @@ func (a *Agent) Bye(code int) { a.guard.bye(code) }
 
 // WaitReady returns nil when every pool is at its target, or the *Error of the first one that failed.
 func (a *Agent) WaitReady(ctx context.Context) error {
-	for _, p := range a.pools {
+	for _, p := range a.allPools() {
 		if err := p.waitServing(ctx); err != nil {
 			return err
 		}
@@ -279,7 +296,7 @@ func (a *Agent) beatLoop() {
 			return
 		}
 		alive := true
-		for _, p := range a.pools {
+		for _, p := range a.allPools() {
 			alive = alive && a.uptime()-time.Duration(p.answered.Load()) < beatSlack
 			p.poke()
 		}
@@ -292,7 +309,7 @@ func (a *Agent) beatLoop() {
 // Running is the number of calls that run now.
 func (a *Agent) Running() int {
 	n := 0
-	for _, p := range a.pools {
+	for _, p := range a.allPools() {
 		p.mu.Lock()
 		for _, w := range p.workers {
 			if w.shown.current != nil {
@@ -324,8 +341,8 @@ func (a *Agent) healthLoop() {
 
 func (a *Agent) payloadLimit() int {
 	limit := Size(0)
-	for _, p := range a.pools {
-		limit = max(limit, p.cfg.Limits.Payload)
+	for _, p := range a.allPools() {
+		limit = max(limit, p.cfg().Limits.Payload)
 	}
 	return int(limit)
 }

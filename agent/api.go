@@ -35,9 +35,17 @@ type (
 		Ping(ctx context.Context, worker string) (Pong, error)
 		Stop(why string)
 	}
+	operator interface {
+		Restart(ctx context.Context, worker, pool string) ([]string, error)
+		Drain(ctx context.Context, pool string) error
+		Resume(pool string) error
+		Scale(pool string, workers int) error
+		Reload(ctx context.Context) ([]string, error)
+	}
 	core interface {
 		caller
 		admin
+		operator
 	}
 )
 
@@ -45,6 +53,7 @@ type (
 type apiServer struct {
 	grpc   *grpc.Server
 	health *health.Server
+	known  map[string]bool // names that the health service has been told; owned by the health loop
 }
 
 // newServer builds the server; limit is the largest payload of any pool in bytes.
@@ -52,6 +61,7 @@ func newServer(c core, limit int) *apiServer {
 	s := &apiServer{
 		grpc:   grpc.NewServer(grpc.MaxRecvMsgSize(limit+messageSlack), grpc.MaxSendMsgSize(limit+messageSlack)),
 		health: health.NewServer(),
+		known:  map[string]bool{},
 	}
 	pb.RegisterPoolServer(s.grpc, &poolService{core: c})
 	pb.RegisterAdminServer(s.grpc, &adminService{core: c})
@@ -80,7 +90,14 @@ func (s *apiServer) Stop() {
 // SetHealth publishes which pools serve; the empty name is the agent: serving if all of them are.
 func (s *apiServer) SetHealth(pools map[string]bool) {
 	all := true
+	for name := range s.known {
+		if _, there := pools[name]; !there {
+			s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
+			delete(s.known, name)
+		}
+	}
 	for name, serving := range pools {
+		s.known[name] = true
 		s.health.SetServingStatus(name, servingStatus(serving))
 		all = all && serving
 	}

@@ -217,6 +217,8 @@ func holder(x ast.Expr) string {
 		return x.Sel.Name
 	case *ast.Ident:
 		return x.Name
+	case *ast.CallExpr: // p.cfg().Limits
+		return holder(x.Fun)
 	}
 	return ""
 }

@@ -56,10 +56,10 @@ func (p *pool) acquire(ctx context.Context, c *call, deadline time.Time) (*worke
 		p.mu.Unlock()
 		return w, nil
 	}
-	if len(p.queue) >= p.cfg.Queue.Max {
+	if len(p.queue) >= p.cfg().Queue.Max {
 		p.rejected++
 		p.mu.Unlock()
-		return nil, failf(QueueFull, "queue of pool %q is full (%d calls wait); retry later or raise queue.max", p.cfg.Name, p.cfg.Queue.Max)
+		return nil, failf(QueueFull, "queue of pool %q is full (%d calls wait); retry later or raise queue.max", p.name, p.cfg().Queue.Max)
 	}
 	wt := &waiter{call: c, assigned: make(chan *worker, 1), failed: make(chan *Error, 1)}
 	p.queue = append(p.queue, wt)
@@ -69,7 +69,7 @@ func (p *pool) acquire(ctx context.Context, c *call, deadline time.Time) (*worke
 
 // await is the life of a call in the queue: assigned, failed with the pool, out of time, or left by its client.
 func (p *pool) await(ctx context.Context, wt *waiter, deadline time.Time) (*worker, *Error) {
-	limit := time.Now().Add(p.cfg.Queue.Timeout)
+	limit := time.Now().Add(p.cfg().Queue.Timeout)
 	if deadline.Before(limit) {
 		limit = deadline
 	}
@@ -82,9 +82,9 @@ func (p *pool) await(ctx context.Context, wt *waiter, deadline time.Time) (*work
 	case e = <-wt.failed:
 		return nil, e
 	case <-timer.C:
-		e = failf(QueueTimeout, "call waited too long in the queue of pool %q and never ran; retry, or add workers", p.cfg.Name)
+		e = failf(QueueTimeout, "call waited too long in the queue of pool %q and never ran; retry, or add workers", p.name)
 	case <-ctx.Done():
-		e = failf(CallCancelled, "client went away while the call waited in the queue of pool %q", p.cfg.Name)
+		e = failf(CallCancelled, "client went away while the call waited in the queue of pool %q", p.name)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -92,6 +92,7 @@ func (p *pool) await(ctx context.Context, wt *waiter, deadline time.Time) (*work
 		if other == wt {
 			p.queue = append(p.queue[:i], p.queue[i+1:]...)
 			p.rejected++
+			p.tellDrain()
 			return nil, e
 		}
 	}
@@ -152,6 +153,7 @@ func (p *pool) free(w *worker) {
 	if w.shown.state == stateReady {
 		p.offer(w)
 	}
+	p.tellDrain()
 }
 
 // withdraw takes w out of the idle list; p.mu is held.

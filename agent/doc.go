@@ -8,7 +8,7 @@
 //	├─ API server (grpc)        serves Pool, Admin and health on the socket
 //	├─ beatLoop, healthLoop     tell the watchdog and the health service
 //	├─ children                 the one thread that clones, the one loop that sweeps strangers
-//	└─ pool.run, one per pool   starts, restarts, retires, stops
+//	└─ pool.run, one per pool   starts, restarts, rolls, retires, stops; a removed pool's runs on until its calls have ended
 //	   ├─ launcher              one generation: its reader, and the waiter for its death
 //	   └─ worker.run            one process with its keeper, from the order to spawn to the proof that its tree is empty
 //	      └─ readers            keeper's link, control socket, data socket, stdout, stderr, the pidfd's end
@@ -23,7 +23,13 @@
 // pool.mu guards dispatch and every worker's shown. poolLoop.mu guards the two mailboxes of the loop, launcher.mu what is
 // asked of a launcher, children.mu what the agent has started: it is held from a clone until its pid is recorded.
 // workerLink.dataMu is held while a request is written, which may wait for the worker; no other is held while anything is
-// waited for. Two are never held at once, but for launcher.mu and then its output's.
+// waited for. Two are never held at once, but for launcher.mu and then its output's, and Agent.poolsMu (pools come, go or are told
+// to stop) and then poolLoop.mu. Agent.reloading is held by a whole reload.
+//
+// # Settings
+//
+// pool.cfg is what new workers get; it is replaced as a whole, by the loop, when the first worker with the new ones is ready. A
+// worker keeps those that it was started with.
 //
 // # How a worker ends
 //

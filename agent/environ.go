@@ -42,10 +42,10 @@ func private(name string) bool {
 func (p *pool) launcherEnv() []string { return workerEnviron(os.Environ(), p.agent.runID) }
 
 // workerEnv is what one worker gets besides its launcher's environment. The templates were checked with the config.
-func (p *pool) workerEnv(index int) map[string]string {
+func workerEnv(cfg *PoolConfig, index int) map[string]string {
 	env := map[string]string{}
-	for name, value := range p.cfg.Env {
-		if text, err := expandEnv(value, p.cfg.Name, index); err == nil {
+	for name, value := range cfg.Env {
+		if text, err := expandEnv(value, cfg.Name, index); err == nil {
 			env[name] = text
 		}
 	}

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -49,11 +48,12 @@ func (a *Agent) choosePool(req *Request) (*pool, *Error) {
 		return nil, &Error{Reason: UnknownPool, Pool: req.Pool, Tool: req.Tool,
 			Message: fmt.Sprintf("no pool is named %q; there are: %s", req.Pool, strings.Join(a.poolNames(), ", "))}
 	}
-	switch len(a.pools) {
+	pools := a.allPools()
+	switch len(pools) {
 	case 0:
 		return nil, &Error{Reason: UnknownPool, Tool: req.Tool, Message: "no pool is configured: add one under `pools:` in the configuration"}
 	case 1:
-		return a.pools[0], nil
+		return pools[0], nil
 	}
 	if p := a.pool("default"); p != nil {
 		return p, nil
@@ -63,17 +63,18 @@ func (a *Agent) choosePool(req *Request) (*pool, *Error) {
 }
 
 func (a *Agent) pool(name string) *pool {
-	i := slices.IndexFunc(a.pools, func(p *pool) bool { return p.cfg.Name == name })
-	if i < 0 {
-		return nil
+	for _, p := range a.allPools() {
+		if p.name == name {
+			return p
+		}
 	}
-	return a.pools[i]
+	return nil
 }
 
 func (a *Agent) poolNames() []string {
 	var names []string
-	for _, p := range a.pools {
-		names = append(names, p.cfg.Name)
+	for _, p := range a.allPools() {
+		names = append(names, p.name)
 	}
 	return names
 }
@@ -86,8 +87,8 @@ func (a *Agent) Tools(ctx context.Context, name string) ([]Tool, error) {
 		return nil, e
 	}
 	var tools []Tool
-	for _, p := range a.pools {
-		if name != "" && p.cfg.Name != name {
+	for _, p := range a.allPools() {
+		if name != "" && p.name != name {
 			continue
 		}
 		p.waitTools(ctx)
@@ -110,9 +111,9 @@ func (a *Agent) Tools(ctx context.Context, name string) ([]Tool, error) {
 // Health says for each pool whether a call would be taken now.
 func (a *Agent) Health() map[string]bool {
 	health := map[string]bool{}
-	for _, p := range a.pools {
+	for _, p := range a.allPools() {
 		p.mu.Lock()
-		health[p.cfg.Name] = p.phase == poolReady || p.phase == poolDegraded
+		health[p.name] = p.phase == poolReady || p.phase == poolDegraded
 		p.mu.Unlock()
 	}
 	return health
@@ -120,7 +121,7 @@ func (a *Agent) Health() map[string]bool {
 
 // Ping asks one worker for a sign of life and waits for it until ctx ends.
 func (a *Agent) Ping(ctx context.Context, id string) (Pong, error) {
-	for _, p := range a.pools {
+	for _, p := range a.allPools() {
 		p.mu.Lock()
 		w := p.workers[id]
 		p.mu.Unlock()
@@ -158,7 +159,7 @@ func (a *Agent) Status() Status {
 	s := Status{Schema: StatusSchema, Watchdog: watchdog,
 		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
 			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}}
-	for _, p := range a.pools {
+	for _, p := range a.allPools() {
 		s.Pools = append(s.Pools, p.status(tier))
 	}
 	return s
@@ -167,8 +168,8 @@ func (a *Agent) Status() Status {
 func (p *pool) status(tier string) PoolStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PoolStatus{Name: p.cfg.Name, State: string(p.phase), Queued: len(p.queue), Desired: p.cfg.Workers, StartMethod: p.cfg.Start,
-		Python: p.py.path, CallsTotal: p.calls, ErrorsTotal: p.errors, RejectedTotal: p.rejected}
+	s := PoolStatus{Name: p.name, State: string(p.phase), Queued: len(p.queue), Desired: p.desired, StartMethod: p.cfg().Start,
+		Python: p.cfg().py.path, CallsTotal: p.calls, ErrorsTotal: p.errors, RejectedTotal: p.rejected}
 	if p.phase == poolFailed {
 		s.Reason = p.failure.Message
 	}

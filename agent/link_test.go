@@ -68,7 +68,7 @@ func TestAFullControlSocketIsACutLink(t *testing.T) {
 // stopIdle stops the worker that the next call gets.
 func stopIdle(t *testing.T, a *Agent) WorkerStatus {
 	t.Helper()
-	p := a.pools[0]
+	p := a.allPools()[0]
 	p.mu.Lock()
 	id := p.idle[0].id
 	p.mu.Unlock()

@@ -112,7 +112,7 @@ func (p *pool) outcome(w *worker, c *call, f *ipc.Frame) (*Result, error) {
 	if err := json.Unmarshal(f.JSON, &body); err != nil {
 		return nil, failf(Internal, "cannot read the error of tool %q: %v", c.tool, err)
 	}
-	e := &Error{Reason: Reason(body.Reason), Pool: p.cfg.Name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
+	e := &Error{Reason: Reason(body.Reason), Pool: p.name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
 		Type: body.Type, Traceback: body.Traceback, Data: body.Data, Message: body.Message}
 	switch e.Reason {
 	case BadArguments:
@@ -183,7 +183,7 @@ func (p *pool) timedOut(w *worker, c *call, req *Request) (*Result, error) {
 
 // timeoutError is CALL_TIMEOUT; died, if known, is how the worker ended for it.
 func (p *pool) timeoutError(w *worker, c *call, req *Request, died *Error) *Error {
-	e := &Error{Reason: CallTimeout, Pool: p.cfg.Name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
+	e := &Error{Reason: CallTimeout, Pool: p.name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
 		Message: fmt.Sprintf("call to %q did not end within %s; its worker %s was killed and is being replaced", c.tool, req.Timeout, w.id)}
 	if died != nil {
 		e.PostMortem, e.Traceback = died.PostMortem, died.Traceback
@@ -198,7 +198,7 @@ func (p *pool) abandoned(w *worker, c *call) (*Result, error) {
 	}
 	w.order(endOrder{stage: endKill, why: "client of the running call went away"})
 	p.countError()
-	return nil, &Error{Reason: CallCancelled, Pool: p.cfg.Name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
+	return nil, &Error{Reason: CallCancelled, Pool: p.name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
 		Message: fmt.Sprintf("client of the call to %q went away; worker %s was killed and is being replaced", c.tool, w.id)}
 }
 

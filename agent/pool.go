@@ -18,16 +18,18 @@ import (
 // pool is one adapter's workers: a loop that keeps the right number of them alive, and, under mu, the dispatch of calls
 // to them. Calls never pass the loop: they meet their worker under the lock, and its answer comes from its own reader.
 type pool struct {
-	cfg   PoolConfig
-	agent *Agent
-	log   *slog.Logger
-	py    interpreter
+	name     string
+	agent    *Agent
+	log      *slog.Logger
+	settings atomic.Pointer[poolSettings]
 
 	mu       sync.Mutex // guards the following, and every worker's shown
 	phase    poolPhase
 	workers  map[string]*worker
 	idle     []*worker // ready, no call, longest idle first
 	queue    []*waiter
+	desired  int  // how many workers there should be
+	drained  bool // an administrator has stopped the intake
 	tools    map[string]Tool
 	failure  *Error // why nobody can start; set while phase is poolFailed
 	launcher *launcher
@@ -36,6 +38,7 @@ type pool struct {
 	errors   uint64
 	rejected uint64
 
+	ended    chan struct{} // closed when run has returned
 	wake     chan struct{} // capacity 1: something changed, plan again
 	answered atomic.Int64  // monotonic ns of the loop's last turn, for the beat
 	loop     poolLoop      // owned by run
@@ -54,10 +57,21 @@ const (
 	poolStopped  poolPhase = "stopped"  // every worker and launcher is gone
 )
 
+// poolSettings is what a pool is configured with; a roll replaces it as a whole. Each worker keeps those that it was started with.
+type poolSettings struct {
+	PoolConfig
+	py interpreter
+}
+
+// cfg is the settings that new workers and new calls get.
+func (p *pool) cfg() *poolSettings { return p.settings.Load() }
+
 func newPool(cfg PoolConfig, a *Agent, py interpreter) *pool {
-	return &pool{cfg: cfg, agent: a, log: a.log.With("pool", cfg.Name), py: py, phase: poolStarting,
+	p := &pool{name: cfg.Name, agent: a, log: a.log.With("pool", cfg.Name), desired: cfg.Workers, phase: poolStarting,
 		workers: map[string]*worker{}, tools: map[string]Tool{}, lastExit: map[int]string{},
-		wake: make(chan struct{}, 1), changed: make(chan struct{}), loop: poolLoop{probe: probeInterval}}
+		wake: make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{}), loop: poolLoop{probe: probeInterval}}
+	p.settings.Store(&poolSettings{cfg, py})
+	return p
 }
 
 // poke makes the loop plan again; it never blocks.
@@ -73,13 +87,13 @@ func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error)
 	if len(req.Args.Parts) > ipc.MaxParts {
 		return nil, failf(PayloadTooLarge, "arguments with %d binary parts are over the limit of %d; join some of them", len(req.Args.Parts), ipc.MaxParts)
 	}
-	if size := (&Value{JSON: req.Args.JSON, Parts: req.Args.Parts}).size(); size+requestEnvelope+6*len(req.Tool) > int(p.cfg.Limits.Payload) {
-		return nil, failf(PayloadTooLarge, "arguments of %d bytes are over the limit of %d; raise limits.payload of pool %q", size, p.cfg.Limits.Payload, p.cfg.Name)
+	if size := (&Value{JSON: req.Args.JSON, Parts: req.Args.Parts}).size(); size+requestEnvelope+6*len(req.Tool) > int(p.cfg().Limits.Payload) {
+		return nil, failf(PayloadTooLarge, "arguments of %d bytes are over the limit of %d; raise limits.payload of pool %q", size, p.cfg().Limits.Payload, p.name)
 	}
 	if req.Timeout <= 0 {
-		req.Timeout = p.cfg.Timeouts.Call
+		req.Timeout = p.cfg().Timeouts.Call
 		if chunk != nil {
-			req.Timeout = p.cfg.Timeouts.Stream
+			req.Timeout = p.cfg().Timeouts.Stream
 		}
 	}
 	deadline := time.Now().Add(req.Timeout)
@@ -89,7 +103,7 @@ func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error)
 			return result, err
 		}
 		// Nothing of it has run, so another worker may have it.
-		e := &Error{Pool: p.cfg.Name, Tool: req.Tool}
+		e := &Error{Pool: p.name, Tool: req.Tool}
 		switch {
 		case ctx.Err() != nil:
 			e.Reason, e.Message = CallCancelled, fmt.Sprintf("client of the call to %q went away while its request was written; it never ran", req.Tool)
@@ -108,7 +122,7 @@ func (p *pool) try(ctx context.Context, req *Request, deadline time.Time, chunk 
 	c := p.newCall(req.Tool, chunk != nil)
 	w, e := p.acquire(ctx, c, deadline)
 	if e != nil {
-		e.Pool, e.Tool, e.Call = p.cfg.Name, c.tool, c.id
+		e.Pool, e.Tool, e.Call = p.name, c.tool, c.id
 		return nil, e
 	}
 	// A call that waited for the first worker was let in before anybody knew the tools.
@@ -127,13 +141,13 @@ func (p *pool) checkTool(req *Request, stream bool) *Error {
 	tool, known := p.tools[req.Tool]
 	switch {
 	case known && tool.Stream && !stream:
-		return &Error{Reason: BadArguments, Pool: p.cfg.Name, Tool: req.Tool, Message: fmt.Sprintf("tool %q is a stream tool: call it as a stream", req.Tool)}
+		return &Error{Reason: BadArguments, Pool: p.name, Tool: req.Tool, Message: fmt.Sprintf("tool %q is a stream tool: call it as a stream", req.Tool)}
 	case known || len(p.tools) == 0:
 		return nil
 	}
 	names := slices.Sorted(maps.Keys(p.tools))
-	return &Error{Reason: UnknownTool, Pool: p.cfg.Name, Tool: req.Tool,
-		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s", p.cfg.Name, req.Tool, strings.Join(names, ", "))}
+	return &Error{Reason: UnknownTool, Pool: p.name, Tool: req.Tool,
+		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s", p.name, req.Tool, strings.Join(names, ", "))}
 }
 
 // refusal says why no call may come in now, nil if it may; p.mu is held.
@@ -142,7 +156,10 @@ func (p *pool) refusal() *Error {
 	case poolFailed:
 		return p.refusalFor(p.failure)
 	case poolDraining, poolStopped:
-		e := failf(Draining, "pool %q takes no new calls: it is %s", p.cfg.Name, p.phase)
+		e := failf(Draining, "pool %q takes no new calls: it is %s", p.name, p.phase)
+		if p.drained {
+			e.Message += "; `pitboss resume` ends that"
+		}
 		e.RetryAfter = time.Second
 		return e
 	}
@@ -175,7 +192,7 @@ func (p *pool) setPhase(phase poolPhase, why *Error) {
 
 func (p *pool) refusalFor(why *Error) *Error {
 	e := *why
-	e.Reason, e.Pool, e.RetryAfter = PoolFailed, p.cfg.Name, p.loop.probe
+	e.Reason, e.Pool, e.RetryAfter = PoolFailed, p.name, p.loop.probe
 	return &e
 }
 
@@ -245,6 +262,7 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 	p.withdraw(w)
 	c := w.shown.current
 	w.shown.current, w.shown.exited = nil, true
+	p.tellDrain()
 	starting := w.shown.readyAt.IsZero()
 	p.transition(w, eventExited)
 	if pm != nil {
@@ -288,7 +306,7 @@ func (p *pool) learnTools(tools []Tool) {
 	defer p.mu.Unlock()
 	clear(p.tools)
 	for _, t := range tools {
-		t.Pool = p.cfg.Name
+		t.Pool = p.name
 		p.tools[t.Name] = t
 	}
 	p.announce()
@@ -297,7 +315,7 @@ func (p *pool) learnTools(tools []Tool) {
 // sink is where the lines of one process go.
 func (p *pool) sink(process string) outputSink {
 	return func(stream string, call uint64, line string) {
-		p.agent.output(p.cfg.Name, process, stream, call, line)
+		p.agent.output(p.name, process, stream, call, line)
 	}
 }
 

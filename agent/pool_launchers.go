@@ -38,11 +38,10 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 	if now.Before(s.notYet) {
 		return nil
 	}
-	p.loop.generation++
-	l, err := startLauncher(p.launcherSpec(p.loop.generation), p.agent.children, p.agent.guard, &p.agent.buffers, p.log, p.sink("launcher"))
+	l, err := p.newLauncher(p.cfg())
 	if err != nil {
 		s.failures++
-		s.failure = asError(err, p.cfg.Name)
+		s.failure = asError(err, p.name)
 		s.notYet = now.Add(s.restarts.next(now))
 		if s.failed() {
 			s.notYet = now.Add(p.loop.probe)
@@ -50,23 +49,33 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 		p.log.Error("cannot start a launcher", "cause", err)
 		return nil
 	}
-	p.log.Info("launcher started", "pid", l.process.pid, "generation", l.generation, "python", p.py.path)
-	p.loop.running = append(p.loop.running, l)
 	p.setLauncher(l)
-	p.loop.workers.Go(func() { // pokes the loop at each of the launcher's two events
-		timeout := time.NewTimer(p.cfg.Timeouts.Start)
+	return nil
+}
+
+// newLauncher starts one generation and pokes the loop at its two events.
+func (p *pool) newLauncher(cfg *poolSettings) (*launcher, error) {
+	p.loop.generation++
+	l, err := startLauncher(p.launcherSpec(cfg, p.loop.generation), p.agent.children, p.agent.guard, &p.agent.buffers, p.log, p.sink("launcher"))
+	if err != nil {
+		return nil, err
+	}
+	p.log.Info("launcher started", "pid", l.process.pid, "generation", l.generation, "python", cfg.py.path)
+	p.loop.running = append(p.loop.running, l)
+	p.loop.workers.Go(func() {
+		timeout := time.NewTimer(cfg.Timeouts.Start)
 		defer timeout.Stop()
 		select {
 		case <-l.ready:
 		case <-l.failed:
 		case <-timeout.C:
-			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.cfg.Name, p.cfg.Timeouts.Start))
+			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.name, cfg.Timeouts.Start))
 		}
 		p.poke()
 		<-l.dead
 		p.poke()
 	})
-	return nil
+	return l, nil
 }
 
 // dropLaunchers joins the generations that are dead and gives their descriptors back: a pool that probes for days must not
@@ -104,9 +113,9 @@ func (p *pool) launcherHangs(l *launcher) {
 	}
 }
 
-func (p *pool) launcherSpec(generation int) launcherSpec {
-	return launcherSpec{pool: p.cfg.Name, generation: generation, python: p.py, library: p.agent.library, env: p.launcherEnv(),
-		timeout: p.cfg.Timeouts.Start,
-		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.cfg.Name, Generation: generation, Parent: p.agent.pid,
-			Start: p.cfg.Start, Preload: append([]string{}, p.cfg.Preload...), Path: []string{p.cfg.Workdir}, Workdir: p.cfg.Workdir}}
+func (p *pool) launcherSpec(cfg *poolSettings, generation int) launcherSpec {
+	return launcherSpec{pool: p.name, generation: generation, python: cfg.py, library: p.agent.library, env: p.launcherEnv(),
+		timeout: cfg.Timeouts.Start,
+		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.name, Generation: generation, Parent: p.agent.pid,
+			Start: cfg.Start, Preload: append([]string{}, cfg.Preload...), Path: []string{cfg.Workdir}, Workdir: cfg.Workdir}}
 }

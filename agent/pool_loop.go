@@ -17,11 +17,13 @@ const (
 
 // poolLoop is the state of a pool's loop. Only run touches it, but for the two mailboxes under mu.
 type poolLoop struct {
-	mu    sync.Mutex // guards exits and stop
-	exits []exitReport
-	stop  stopRequest
-	probe time.Duration // how often a failed slot is tried again; never changes once run has begun
+	mu     sync.Mutex // guards exits, orders and stop
+	exits  []exitReport
+	orders []poolOrder
+	stop   stopRequest
+	probe  time.Duration // how often a failed slot is tried again; never changes once run has begun
 
+	roll       *roll  // the restart that goes on
 	slots      []slot // by index
 	serial     int    // of the last worker, so that no id is used twice
 	generation int    // of the last launcher
@@ -78,11 +80,7 @@ func (p *pool) requestStop(how stopRequest) {
 // run keeps the pool at its target until it is stopped and everything of it is gone. It owns the launchers and workers
 // that it starts and joins them before it returns.
 func (p *pool) run() {
-	p.loop.slots = make([]slot, p.cfg.Workers)
 	p.loop.launch.restarts.jitter = rand.Float64
-	for i := range p.loop.slots {
-		p.loop.slots[i].restarts.jitter = rand.Float64
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -102,21 +100,29 @@ func (p *pool) run() {
 	for _, l := range p.loop.running {
 		l.close()
 	}
+	close(p.ended)
 }
 
 // turn does everything there is to do now and says when it wants to be called again at the latest.
 func (p *pool) turn(now time.Time) (next time.Time, stopped bool) {
-	p.takeExits(now)
 	p.loop.mu.Lock()
 	stop := p.loop.stop
 	p.loop.mu.Unlock()
+	p.growSlots()
+	p.takeExits(now)
 	p.dropLaunchers()
+	p.takeOrders(stop)
 	if stop != stopNot {
+		p.cancelRoll()
 		return p.turnStopping(now, stop)
 	}
+	tell := p.turnRoll()
 	l := p.keepLauncher(now)
 	next = p.keepWorkers(now, l)
 	p.derivePhase()
+	if tell != nil {
+		tell()
+	}
 	if l == nil && (next.IsZero() || p.loop.launch.notYet.Before(next)) {
 		next = p.loop.launch.notYet
 	}
@@ -130,6 +136,10 @@ func (p *pool) takeExits(now time.Time) {
 	p.loop.exits = nil
 	p.loop.mu.Unlock()
 	for _, r := range exits {
+		if p.rollEnded(r) {
+			p.log.Warn("successor did not start", "worker", r.worker.id, "cause", r.failure.Message)
+			continue
+		}
 		s := &p.loop.slots[r.worker.index]
 		switch {
 		case r.starting && r.failure != nil:
@@ -162,10 +172,16 @@ type tally struct {
 // keepWorkers brings every index to one active worker. A held worker gets a substitute; when it comes back the
 // newest one is drained. It returns the time of the next start that has to wait.
 func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
-	tallies, starting := p.count()
-	for i := range p.loop.slots {
+	tallies, starting, desired := p.count()
+	for i := range tallies {
 		t, s := tallies[i], &p.loop.slots[i]
-		if len(t.active) > 1 { // a held worker was welcomed back
+		if i >= desired {
+			for _, w := range t.active {
+				p.replaceWorker(w)
+			}
+			continue
+		}
+		if len(t.active) > 1 && !p.rolling(i) { // a held worker was welcomed back
 			p.retire(t.active)
 		}
 		if len(t.active) > 0 || t.alive > 0 || l == nil {
@@ -177,11 +193,11 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 			}
 			continue
 		}
-		if starting >= p.cfg.StartParallel {
+		if starting >= p.cfg().StartParallel {
 			continue // the next worker that is ready pokes the loop
 		}
 		starting++
-		p.startWorker(l, i)
+		p.startWorker(p.cfg(), l, i)
 	}
 	return next
 }
@@ -194,7 +210,7 @@ func (p *pool) retire(active []*worker) {
 		if w == nil {
 			return
 		}
-		w.order(endOrder{stage: endDrain, grace: p.cfg.Timeouts.Kill}) // it only has its teardown to do
+		w.order(endOrder{stage: endDrain, grace: p.cfg().Timeouts.Kill}) // it only has its teardown to do
 	}
 }
 
@@ -213,7 +229,7 @@ func (p *pool) idleOf(active []*worker) *worker {
 	return nil
 }
 
-func (p *pool) count() (tallies []tally, starting int) {
+func (p *pool) count() (tallies []tally, starting, desired int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	tallies = make([]tally, len(p.loop.slots))
@@ -233,7 +249,19 @@ func (p *pool) count() (tallies []tally, starting int) {
 			}
 		}
 	}
-	return tallies, starting
+	return tallies, starting, p.desired
+}
+
+// growSlots gives each index its bookkeeping; those above the present number keep theirs, as their workers still end.
+func (p *pool) growSlots() {
+	p.mu.Lock()
+	desired := p.desired
+	p.mu.Unlock()
+	for len(p.loop.slots) < desired {
+		s := slot{}
+		s.restarts.jitter = rand.Float64
+		p.loop.slots = append(p.loop.slots, s)
+	}
 }
 
 func insertBySerial(list []*worker, w *worker) []*worker {
@@ -247,9 +275,9 @@ func insertBySerial(list []*worker, w *worker) []*worker {
 	return list
 }
 
-func (p *pool) startWorker(l *launcher, index int) {
+func (p *pool) startWorker(cfg *poolSettings, l *launcher, index int) *worker {
 	p.loop.serial++
-	w := newWorker(p, l, index, p.loop.serial)
+	w := newWorker(p, cfg, l, index, p.loop.serial)
 	p.mu.Lock()
 	p.workers[w.id] = w
 	p.mu.Unlock()
@@ -260,6 +288,7 @@ func (p *pool) startWorker(l *launcher, index int) {
 		p.mu.Unlock()
 		p.poke()
 	})
+	return w
 }
 
 // derivePhase computes the pool's phase from what there is.
@@ -273,17 +302,17 @@ func (p *pool) derivePhase() {
 			p.loop.slots[w.index].failures = 0
 		}
 	}
-	phase, why := derive(serving, p.cfg.Workers, p.loop.served, p.startFailure())
+	phase, why := derive(serving, p.desired, p.drained, p.loop.served, p.startFailure())
 	p.loop.served = p.loop.served || phase == poolReady
 	p.setPhase(phase, why)
 }
 
-// startFailure is why starts fail for good: the launcher's failure, or one of a slot that has used its tries.
+// startFailure is why starts fail for good; p.mu is held: the launcher's failure, or one of a slot that has used its tries.
 func (p *pool) startFailure() *Error {
 	if p.loop.launch.failed() {
 		return p.loop.launch.failure
 	}
-	for i := range p.loop.slots {
+	for i := range min(p.desired, len(p.loop.slots)) {
 		if s := &p.loop.slots[i]; s.failed() {
 			return s.failure
 		}
@@ -292,8 +321,10 @@ func (p *pool) startFailure() *Error {
 }
 
 // derive is the pool's phase as a pure function.
-func derive(serving, desired int, served bool, failure *Error) (poolPhase, *Error) {
+func derive(serving, desired int, drained, served bool, failure *Error) (poolPhase, *Error) {
 	switch {
+	case drained:
+		return poolDraining, nil
 	case serving >= desired:
 		return poolReady, nil
 	case serving == 0 && failure != nil:

@@ -9,7 +9,7 @@ const launcherPatience = 5 * time.Second
 // workers, then the launchers.
 func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, stopped bool) {
 	if p.loop.drainBy.IsZero() {
-		p.loop.drainBy = now.Add(p.cfg.Timeouts.Drain)
+		p.loop.drainBy = now.Add(p.cfg().Timeouts.Drain)
 	}
 	if !now.Before(p.loop.drainBy) {
 		how = stopNow
@@ -63,7 +63,7 @@ func (p *pool) stopWorker(w *worker, how stopRequest, queued bool) {
 	}
 	w.shown.stop = how
 	p.mu.Unlock()
-	grace := p.cfg.Timeouts.Kill
+	grace := p.cfg().Timeouts.Kill
 	switch {
 	case how == stopNow, state == stateStarting, state == stateHeld:
 		w.order(endOrder{stage: endStop, grace: grace, why: "the agent stops"})

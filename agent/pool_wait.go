@@ -23,12 +23,12 @@ func (p *pool) waitServing(ctx context.Context) error {
 		case poolFailed:
 			return p.refusalFor(failure)
 		case poolDraining, poolStopped:
-			return failf(Draining, "pool %q is %s", p.cfg.Name, phase)
+			return failf(Draining, "pool %q is %s", p.name, phase)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("cannot wait for pool %q: %w", p.cfg.Name, ctx.Err())
+			return fmt.Errorf("cannot wait for pool %q: %w", p.name, ctx.Err())
 		}
 	}
 }

@@ -60,9 +60,12 @@ func TestPhaseOverAllInputs(t *testing.T) {
 		{2, false, nil, poolReady}, {2, false, why, poolReady}, {2, true, nil, poolReady}, {2, true, why, poolReady},
 		{3, true, why, poolReady}, // a held worker is back and its substitute not yet gone
 	} {
-		phase, told := derive(c.serving, 2, c.served, c.failure)
+		phase, told := derive(c.serving, 2, false, c.served, c.failure)
 		if phase != c.want || (told != nil) != (c.want == poolFailed) {
 			t.Errorf("%d of 2 serve, served %v, failure %v: %s %v, want %s", c.serving, c.served, c.failure != nil, phase, told, c.want)
+		}
+		if phase, told := derive(c.serving, 2, true, c.served, c.failure); phase != poolDraining || told != nil {
+			t.Errorf("%d of 2 serve, served %v, failure %v, drained: %s %v", c.serving, c.served, c.failure != nil, phase, told)
 		}
 	}
 }

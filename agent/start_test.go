@@ -12,7 +12,7 @@ import (
 // probing makes a failed pool try again soon.
 func probing(every time.Duration) func(*Agent) {
 	return func(a *Agent) {
-		for _, p := range a.pools {
+		for _, p := range a.allPools() {
 			p.loop.probe = every
 		}
 	}

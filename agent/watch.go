@@ -36,7 +36,7 @@ func newWatch(w *worker) *watch {
 
 // begin starts the heartbeat of a worker that says it is ready. With heartbeats off one ping still proves readiness.
 func (h *watch) begin(now time.Time) {
-	cfg := h.worker.pool.cfg.Heartbeat.detector()
+	cfg := h.worker.cfg.Heartbeat.detector()
 	cfg.InitialDelay, h.before = 0, heartbeat.Sample{}
 	h.monitor = heartbeat.New(cfg, h.worker.pool.agent.uptime(), rand.Float64)
 	h.turn(now)
@@ -102,7 +102,7 @@ func (h *watch) send(stamp uint64) {
 
 // schedule sets the time of the next turn; without heartbeats there is none after the first answer.
 func (h *watch) schedule() {
-	if h.ready && !h.worker.pool.cfg.Heartbeat.Enabled {
+	if h.ready && !h.worker.cfg.Heartbeat.Enabled {
 		h.worker.life.deadlines.beat = time.Time{}
 		return
 	}

@@ -31,6 +31,7 @@ const (
 // goroutine is the only one that decides about its life; its readers only report.
 type worker struct {
 	pool       *pool
+	cfg        *poolSettings // those it was started with
 	id         string
 	index      int
 	serial     int
@@ -124,8 +125,8 @@ type goOrder struct {
 	RunID        string `json:"run_id"`
 }
 
-func newWorker(p *pool, l *launcher, index, serial int) *worker {
-	return &worker{pool: p, id: fmt.Sprintf("%s-%d.%d", p.cfg.Name, index, serial), index: index, serial: serial, generation: l.generation,
+func newWorker(p *pool, cfg *poolSettings, l *launcher, index, serial int) *worker {
+	return &worker{pool: p, cfg: cfg, id: fmt.Sprintf("%s-%d.%d", p.name, index, serial), index: index, serial: serial, generation: l.generation,
 		launcher: l, born: time.Now(), shown: workerShown{state: stateStarting},
 		events: make(chan workerEvent, 32), orders: make(chan endOrder, 8),
 		dead: make(chan struct{}), read: make(chan struct{}), heard: make(chan struct{}), done: make(chan struct{})}
@@ -141,7 +142,7 @@ func (w *worker) run() {
 		w.life.ordered = true
 		w.abort()
 	default:
-		w.life.failure = asError(err, w.pool.cfg.Name)
+		w.life.failure = asError(err, w.pool.name)
 		w.abort()
 	}
 	w.end()
@@ -156,9 +157,9 @@ func (w *worker) launch() error {
 	if err != nil {
 		return err
 	}
-	cfg := w.pool.cfg
+	cfg := w.cfg
 	reply, err := w.launcher.spawn(spawnOrder{Op: "spawn", Worker: w.id, Index: w.index, GraceUS: cfg.Timeouts.Kill.Microseconds(),
-		Env: w.pool.workerEnv(w.index), NoFile: cfg.Limits.NoFile, Core: int64(cfg.Limits.Core)}, files)
+		Env: workerEnv(&cfg.PoolConfig, w.index), NoFile: cfg.Limits.NoFile, Core: int64(cfg.Limits.Core)}, files)
 	closeFiles(files)
 	if err != nil {
 		return err
@@ -240,7 +241,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 		case <-w.orders:
 			return errEnded
 		case <-timeout:
-			return failf(PoolFailed, "keeper of %s did not start a worker within %s", w.id, w.pool.cfg.Timeouts.Start)
+			return failf(PoolFailed, "keeper of %s did not start a worker within %s", w.id, w.cfg.Timeouts.Start)
 		}
 	}
 	process, err := openChildPidfd(report.PID, w.keeper.pid)
@@ -263,9 +264,9 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 	w.life.listening = true
 	w.wg.Go(w.readControl)
 	w.wg.Go(w.readData)
-	cfg := w.pool.cfg
+	cfg := w.cfg
 	order, err := json.Marshal(goOrder{Adapter: cfg.Adapter, Workdir: cfg.Workdir, PayloadLimit: int64(cfg.Limits.Payload),
-		Pool: cfg.Name, Worker: w.id, Index: w.index, RunID: w.pool.agent.runID})
+		Pool: w.pool.name, Worker: w.id, Index: w.index, RunID: w.pool.agent.runID})
 	if err != nil {
 		return err
 	}
@@ -318,7 +319,7 @@ func (w *worker) readControl() {
 func (w *worker) readData() {
 	defer close(w.read)
 	defer w.link.data.readerLeft()
-	r := ipc.NewFrameReader(w.link.data, ipc.Data, int(w.pool.cfg.Limits.Payload))
+	r := ipc.NewFrameReader(w.link.data, ipc.Data, int(w.cfg.Limits.Payload))
 	for {
 		f, err := r.Next()
 		if err == nil {

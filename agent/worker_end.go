@@ -92,7 +92,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 func (w *worker) overdue(now time.Time) {
 	next := endOrder{stage: w.life.stage + 1}
 	if next.stage == endStop {
-		next.grace, next.why = w.pool.cfg.Timeouts.Kill, "still running after the drain"
+		next.grace, next.why = w.cfg.Timeouts.Kill, "still running after the drain"
 	}
 	w.escalate(next, now)
 }
@@ -209,7 +209,7 @@ func (w *worker) hearLast(ev workerEvent) {
 func (w *worker) waitKeeper() {
 	gone := make(chan struct{})
 	go func() { _ = w.keeper.wait(); close(gone) }()
-	timer := time.NewTimer(w.pool.cfg.Timeouts.Kill + keeperPatience)
+	timer := time.NewTimer(w.cfg.Timeouts.Kill + keeperPatience)
 	defer timer.Stop()
 	for waiting := true; waiting; {
 		select {
@@ -257,6 +257,6 @@ func (w *worker) postMortem() *PostMortem {
 }
 
 func (w *worker) died(pm *PostMortem) *Error {
-	return &Error{Reason: WorkerDied, Pool: w.pool.cfg.Name, Worker: w.id, MayHaveRun: true, PostMortem: pm, Traceback: pm.Stack,
+	return &Error{Reason: WorkerDied, Pool: w.pool.name, Worker: w.id, MayHaveRun: true, PostMortem: pm, Traceback: pm.Stack,
 		Message: fmt.Sprintf("worker %s (pid %d) %s", w.id, w.process.pid, pm.Cause())}
 }

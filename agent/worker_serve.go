@@ -33,7 +33,7 @@ type (
 // serve is the loop of a worker from its start gate to its death.
 func (w *worker) serve() {
 	w.life.watch = newWatch(w)
-	w.life.deadlines.start = time.Now().Add(w.pool.cfg.Timeouts.Start)
+	w.life.deadlines.start = time.Now().Add(w.cfg.Timeouts.Start)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -87,7 +87,7 @@ func (w *worker) expire(now time.Time) {
 // startOverdue stretches the start deadline while the worker makes progress (a large model loads for minutes), else
 // ends the start.
 func (w *worker) startOverdue(now time.Time) {
-	timeout := w.pool.cfg.Timeouts.Start
+	timeout := w.cfg.Timeouts.Start
 	if now.Sub(w.born) < 10*timeout && w.life.watch.progressed(now) {
 		w.life.deadlines.start = now.Add(timeout / 4)
 		return
@@ -95,7 +95,7 @@ func (w *worker) startOverdue(now time.Time) {
 	w.pool.mu.Lock()
 	doing := w.shown.doing
 	w.pool.mu.Unlock()
-	w.life.failure = failf(PoolFailed, "worker %s of pool %q was not ready within %s (it was %s)", w.id, w.pool.cfg.Name, timeout, orElse(doing, "starting"))
+	w.life.failure = failf(PoolFailed, "worker %s of pool %q was not ready within %s (it was %s)", w.id, w.pool.name, timeout, orElse(doing, "starting"))
 	w.escalate(endOrder{stage: endKill, why: fmt.Sprintf("not ready within %s", timeout), dump: true}, now)
 	if w.life.stack != "" {
 		w.life.failure.Traceback = w.life.stack
@@ -165,8 +165,8 @@ func (w *worker) startFailed(f *ipc.Frame) {
 	if err := json.Unmarshal(f.JSON, &body); err != nil {
 		body.Message = "unreadable FAILED: " + err.Error()
 	}
-	w.life.failure = &Error{Reason: PoolFailed, Pool: w.pool.cfg.Name, Worker: w.id, Type: body.Type, Traceback: body.Traceback,
-		Message: fmt.Sprintf("pool %q cannot start: %s: %s: %s", w.pool.cfg.Name, body.Reason, body.Type, body.Message)}
+	w.life.failure = &Error{Reason: PoolFailed, Pool: w.pool.name, Worker: w.id, Type: body.Type, Traceback: body.Traceback,
+		Message: fmt.Sprintf("pool %q cannot start: %s: %s: %s", w.pool.name, body.Reason, body.Type, body.Message)}
 }
 
 // becameReady is called by the watch at the first answer.

@@ -58,7 +58,8 @@ func serve(g *global, config, runtimeDir string) error {
 		return fail(exitConfig, "", "%w", err)
 	}
 	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
-		GuardFD: fd, Listeners: listeners, Log: log})
+		GuardFD: fd, Listeners: listeners, Log: log,
+		Reload: func() (agent.Config, error) { return agent.Load(file) }})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -148,6 +150,8 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 	stopping := false
+	var reloads sync.WaitGroup
+	defer reloads.Wait()
 	for {
 		select {
 		case <-done:
@@ -158,7 +162,11 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 				stacks := make([]byte, 4<<20)
 				os.Stderr.Write(stacks[:runtime.Stack(stacks, true)])
 			case s == syscall.SIGHUP:
-				log.Warn("reload is not available in this version; restart the agent for a new configuration")
+				reloads.Go(func() {
+					if _, err := a.Reload(context.Background()); err != nil {
+						log.Error("reload failed", "cause", err)
+					}
+				})
 			case stopping:
 				a.Hurry()
 			default:

@@ -164,3 +164,12 @@ def test_a_worker_without_a_keeper_does_not_start(tree: Tree) -> None:
     pid = os.posix_spawn(sys.executable, [*argv[:5], b"1", *argv[6:]], {}, setpgroup=0)
     _, status = eventually(lambda: (lambda found: found if found[0] else None)(os.waitpid(pid, os.WNOHANG)), "its exit")
     assert os.WEXITSTATUS(status) == 70
+
+
+def test_a_new_version_of_the_same_size_and_time_is_the_one_that_runs(tree: Tree) -> None:
+    adapter = tree.directory / "adapter.py"
+    for version in ("one", "two"):
+        adapter.write_text(f"import pitboss\n\n@pitboss.tool\ndef version() -> str:\n    return {version!r}\n")
+        os.utime(adapter, (1_000_000_000, 1_000_000_000))
+        worker = tree.worker(env={"PYTHONDONTWRITEBYTECODE": ""}).ready(adapter=str(adapter))  # the cache is the default
+        assert worker.call("version") == version

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -317,12 +318,1206 @@ func (*StopResponse) Descriptor() ([]byte, []int) {
 	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
+// ListCallsRequest asks for the calls of one pool or of all.
+type ListCallsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the pool; empty means all pools.
+	Pool          string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCallsRequest) Reset() {
+	*x = ListCallsRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCallsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCallsRequest) ProtoMessage() {}
+
+func (x *ListCallsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCallsRequest.ProtoReflect.Descriptor instead.
+func (*ListCallsRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListCallsRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+// ListCallsResponse lists calls, oldest first.
+type ListCallsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The calls.
+	Calls         []*CallInfo `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCallsResponse) Reset() {
+	*x = ListCallsResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCallsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCallsResponse) ProtoMessage() {}
+
+func (x *ListCallsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCallsResponse.ProtoReflect.Descriptor instead.
+func (*ListCallsResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListCallsResponse) GetCalls() []*CallInfo {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+// CallInfo is one call that has not ended.
+type CallInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	CallId uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// Name of its pool.
+	Pool string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Name of its tool.
+	Tool string `protobuf:"bytes,3,opt,name=tool,proto3" json:"tool,omitempty"`
+	// "queued" or "running".
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// Id of the worker that runs it; empty while it waits.
+	Worker string `protobuf:"bytes,5,opt,name=worker,proto3" json:"worker,omitempty"`
+	// Time since it came in.
+	Age *durationpb.Duration `protobuf:"bytes,6,opt,name=age,proto3" json:"age,omitempty"`
+	// Time until its deadline.
+	Left          *durationpb.Duration `protobuf:"bytes,7,opt,name=left,proto3" json:"left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallInfo) Reset() {
+	*x = CallInfo{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallInfo) ProtoMessage() {}
+
+func (x *CallInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallInfo.ProtoReflect.Descriptor instead.
+func (*CallInfo) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CallInfo) GetCallId() uint64 {
+	if x != nil {
+		return x.CallId
+	}
+	return 0
+}
+
+func (x *CallInfo) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *CallInfo) GetTool() string {
+	if x != nil {
+		return x.Tool
+	}
+	return ""
+}
+
+func (x *CallInfo) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *CallInfo) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *CallInfo) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *CallInfo) GetLeft() *durationpb.Duration {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+// CancelCallRequest names a call.
+type CancelCallRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	CallId        uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelCallRequest) Reset() {
+	*x = CancelCallRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelCallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelCallRequest) ProtoMessage() {}
+
+func (x *CancelCallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelCallRequest.ProtoReflect.Descriptor instead.
+func (*CancelCallRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CancelCallRequest) GetCallId() uint64 {
+	if x != nil {
+		return x.CallId
+	}
+	return 0
+}
+
+// CancelCallResponse says what ended it.
+type CancelCallResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "queue": it had not begun; "kill": its worker was killed.
+	EndedBy       string `protobuf:"bytes,1,opt,name=ended_by,json=endedBy,proto3" json:"ended_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelCallResponse) Reset() {
+	*x = CancelCallResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelCallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelCallResponse) ProtoMessage() {}
+
+func (x *CancelCallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelCallResponse.ProtoReflect.Descriptor instead.
+func (*CancelCallResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CancelCallResponse) GetEndedBy() string {
+	if x != nil {
+		return x.EndedBy
+	}
+	return ""
+}
+
+// ExplainRequest names a call.
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	CallId        uint64 `protobuf:"varint,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ExplainRequest) GetCallId() uint64 {
+	if x != nil {
+		return x.CallId
+	}
+	return 0
+}
+
+// ExplainResponse is the outcome of a call.
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The document that `pitboss explain CALL --json` prints, as JSON: call, pool, tool, worker, state, began, took, reason,
+	// message, may_have_run, post-mortem; fields are only ever added.
+	Json          string `protobuf:"bytes,1,opt,name=json,proto3" json:"json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ExplainResponse) GetJson() string {
+	if x != nil {
+		return x.Json
+	}
+	return ""
+}
+
+// StackRequest names a worker.
+type StackRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the worker.
+	Worker        string `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StackRequest) Reset() {
+	*x = StackRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StackRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StackRequest) ProtoMessage() {}
+
+func (x *StackRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StackRequest.ProtoReflect.Descriptor instead.
+func (*StackRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *StackRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+// StackResponse is what its threads do.
+type StackResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The stacks as Python's faulthandler prints them, most recent call first.
+	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StackResponse) Reset() {
+	*x = StackResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StackResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StackResponse) ProtoMessage() {}
+
+func (x *StackResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StackResponse.ProtoReflect.Descriptor instead.
+func (*StackResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StackResponse) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// RestartRequest names what is replaced: exactly one of the two.
+type RestartRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of one worker.
+	Worker string `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	// Name of a pool: its code is loaded anew, and each worker is replaced once its successor is ready.
+	Pool          string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartRequest) Reset() {
+	*x = RestartRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartRequest) ProtoMessage() {}
+
+func (x *RestartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
+func (*RestartRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RestartRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *RestartRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+// RestartResponse names the new workers.
+type RestartResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their ids.
+	Workers       []string `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartResponse) Reset() {
+	*x = RestartResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartResponse) ProtoMessage() {}
+
+func (x *RestartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
+func (*RestartResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RestartResponse) GetWorkers() []string {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
+}
+
+// DrainRequest names a pool.
+type DrainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the pool; empty means all pools.
+	Pool          string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DrainRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+// DrainResponse has nothing to say: nothing waits or runs any more.
+type DrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+// ResumeRequest names a pool.
+type ResumeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the pool; empty means all pools.
+	Pool          string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRequest) Reset() {
+	*x = ResumeRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRequest) ProtoMessage() {}
+
+func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ResumeRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+// ResumeResponse has nothing to say.
+type ResumeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeResponse) Reset() {
+	*x = ResumeResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeResponse) ProtoMessage() {}
+
+func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
+func (*ResumeResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+// ScaleRequest says how many.
+type ScaleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the pool.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Number of workers, 1 to 10 000.
+	Workers       int32 `protobuf:"varint,2,opt,name=workers,proto3" json:"workers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleRequest) Reset() {
+	*x = ScaleRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleRequest) ProtoMessage() {}
+
+func (x *ScaleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleRequest.ProtoReflect.Descriptor instead.
+func (*ScaleRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ScaleRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *ScaleRequest) GetWorkers() int32 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
+}
+
+// ScaleResponse has nothing to say: the pool grows or shrinks from now on.
+type ScaleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleResponse) Reset() {
+	*x = ScaleResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleResponse) ProtoMessage() {}
+
+func (x *ScaleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleResponse.ProtoReflect.Descriptor instead.
+func (*ScaleResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+// ReloadRequest has no parameters.
+type ReloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadRequest) Reset() {
+	*x = ReloadRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadRequest) ProtoMessage() {}
+
+func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
+func (*ReloadRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+// ReloadResponse says what changed.
+type ReloadResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One line a change, such as "pool \"default\": workers 2 to 4"; empty when nothing did.
+	Changes       []string `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadResponse) Reset() {
+	*x = ReloadResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadResponse) ProtoMessage() {}
+
+func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
+func (*ReloadResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ReloadResponse) GetChanges() []string {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+// WatchEventsRequest says where to begin.
+type WatchEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// True: stay and stream what happens from now on, after what is kept (the last 1 000).
+	Follow bool `protobuf:"varint,1,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Only events whose name begins so; empty means all.
+	Prefix        string `protobuf:"bytes,2,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsRequest) Reset() {
+	*x = WatchEventsRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsRequest) ProtoMessage() {}
+
+func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *WatchEventsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+func (x *WatchEventsRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+// WatchEventsResponse is one event.
+type WatchEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number, growing by one; a gap means that this stream was too slow for the events between.
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	// When it happened.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// Its name, as docs/events.md lists them.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Its fields, one JSON object.
+	FieldsJson    string `protobuf:"bytes,4,opt,name=fields_json,json=fieldsJson,proto3" json:"fields_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsResponse) Reset() {
+	*x = WatchEventsResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsResponse) ProtoMessage() {}
+
+func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
+func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *WatchEventsResponse) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *WatchEventsResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *WatchEventsResponse) GetFieldsJson() string {
+	if x != nil {
+		return x.FieldsJson
+	}
+	return ""
+}
+
+// WatchLogsRequest says whose lines.
+type WatchLogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the pool; empty means all pools.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Id of a worker; empty means all of the pool, its launcher included.
+	Worker string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	// True: stay and stream what is written from now on, after what is kept (the last 1 000 lines).
+	Follow        bool `protobuf:"varint,3,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchLogsRequest) Reset() {
+	*x = WatchLogsRequest{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchLogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchLogsRequest) ProtoMessage() {}
+
+func (x *WatchLogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchLogsRequest.ProtoReflect.Descriptor instead.
+func (*WatchLogsRequest) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *WatchLogsRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *WatchLogsRequest) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *WatchLogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+// WatchLogsResponse is one line.
+type WatchLogsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was read.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Pool, worker (or launcher) and stream ("stdout", "stderr") that it came from.
+	Pool string `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	// See pool.
+	Worker string `protobuf:"bytes,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	// See pool.
+	Stream string `protobuf:"bytes,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	// Id of the call that ran then; 0 for none.
+	CallId uint64 `protobuf:"varint,5,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// The line without its end.
+	Line          string `protobuf:"bytes,6,opt,name=line,proto3" json:"line,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchLogsResponse) Reset() {
+	*x = WatchLogsResponse{}
+	mi := &file_pitboss_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchLogsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchLogsResponse) ProtoMessage() {}
+
+func (x *WatchLogsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pitboss_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchLogsResponse.ProtoReflect.Descriptor instead.
+func (*WatchLogsResponse) Descriptor() ([]byte, []int) {
+	return file_pitboss_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *WatchLogsResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *WatchLogsResponse) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *WatchLogsResponse) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *WatchLogsResponse) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *WatchLogsResponse) GetCallId() uint64 {
+	if x != nil {
+		return x.CallId
+	}
+	return 0
+}
+
+func (x *WatchLogsResponse) GetLine() string {
+	if x != nil {
+		return x.Line
+	}
+	return ""
+}
+
 var File_pitboss_v1_admin_proto protoreflect.FileDescriptor
 
 const file_pitboss_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x16pitboss/v1/admin.proto\x12\n" +
-	"pitboss.v1\x1a\x1egoogle/protobuf/duration.proto\"\x0f\n" +
+	"pitboss.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
 	"\rStatusRequest\"$\n" +
 	"\x0eStatusResponse\x12\x12\n" +
 	"\x04json\x18\x01 \x01(\tR\x04json\"%\n" +
@@ -336,11 +1531,85 @@ const file_pitboss_v1_admin_proto_rawDesc = "" +
 	"\averdict\x18\x05 \x01(\tR\averdict\"%\n" +
 	"\vStopRequest\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x0e\n" +
-	"\fStopResponse2\xbe\x01\n" +
+	"\fStopResponse\"&\n" +
+	"\x10ListCallsRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\"?\n" +
+	"\x11ListCallsResponse\x12*\n" +
+	"\x05calls\x18\x01 \x03(\v2\x14.pitboss.v1.CallInfoR\x05calls\"\xd5\x01\n" +
+	"\bCallInfo\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\x04R\x06callId\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04tool\x18\x03 \x01(\tR\x04tool\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x16\n" +
+	"\x06worker\x18\x05 \x01(\tR\x06worker\x12+\n" +
+	"\x03age\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03age\x12-\n" +
+	"\x04left\x18\a \x01(\v2\x19.google.protobuf.DurationR\x04left\",\n" +
+	"\x11CancelCallRequest\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\x04R\x06callId\"/\n" +
+	"\x12CancelCallResponse\x12\x19\n" +
+	"\bended_by\x18\x01 \x01(\tR\aendedBy\")\n" +
+	"\x0eExplainRequest\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\x04R\x06callId\"%\n" +
+	"\x0fExplainResponse\x12\x12\n" +
+	"\x04json\x18\x01 \x01(\tR\x04json\"&\n" +
+	"\fStackRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\"#\n" +
+	"\rStackResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\"<\n" +
+	"\x0eRestartRequest\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\tR\x06worker\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\"+\n" +
+	"\x0fRestartResponse\x12\x18\n" +
+	"\aworkers\x18\x01 \x03(\tR\aworkers\"\"\n" +
+	"\fDrainRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\"\x0f\n" +
+	"\rDrainResponse\"#\n" +
+	"\rResumeRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\"\x10\n" +
+	"\x0eResumeResponse\"<\n" +
+	"\fScaleRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x18\n" +
+	"\aworkers\x18\x02 \x01(\x05R\aworkers\"\x0f\n" +
+	"\rScaleResponse\"\x0f\n" +
+	"\rReloadRequest\"*\n" +
+	"\x0eReloadResponse\x12\x18\n" +
+	"\achanges\x18\x01 \x03(\tR\achanges\"D\n" +
+	"\x12WatchEventsRequest\x12\x16\n" +
+	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x16\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\x8c\x01\n" +
+	"\x13WatchEventsResponse\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1f\n" +
+	"\vfields_json\x18\x04 \x01(\tR\n" +
+	"fieldsJson\"V\n" +
+	"\x10WatchLogsRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"\xb4\x01\n" +
+	"\x11WatchLogsResponse\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\tR\x06worker\x12\x16\n" +
+	"\x06stream\x18\x04 \x01(\tR\x06stream\x12\x17\n" +
+	"\acall_id\x18\x05 \x01(\x04R\x06callId\x12\x12\n" +
+	"\x04line\x18\x06 \x01(\tR\x04line2\xb7\a\n" +
 	"\x05Admin\x12?\n" +
 	"\x06Status\x12\x19.pitboss.v1.StatusRequest\x1a\x1a.pitboss.v1.StatusResponse\x129\n" +
 	"\x04Ping\x12\x17.pitboss.v1.PingRequest\x1a\x18.pitboss.v1.PingResponse\x129\n" +
-	"\x04Stop\x12\x17.pitboss.v1.StopRequest\x1a\x18.pitboss.v1.StopResponseB;Z9github.com/pitboss-run/pitboss/proto/pitboss/v1;pitbossv1b\x06proto3"
+	"\x04Stop\x12\x17.pitboss.v1.StopRequest\x1a\x18.pitboss.v1.StopResponse\x12H\n" +
+	"\tListCalls\x12\x1c.pitboss.v1.ListCallsRequest\x1a\x1d.pitboss.v1.ListCallsResponse\x12K\n" +
+	"\n" +
+	"CancelCall\x12\x1d.pitboss.v1.CancelCallRequest\x1a\x1e.pitboss.v1.CancelCallResponse\x12B\n" +
+	"\aExplain\x12\x1a.pitboss.v1.ExplainRequest\x1a\x1b.pitboss.v1.ExplainResponse\x12<\n" +
+	"\x05Stack\x12\x18.pitboss.v1.StackRequest\x1a\x19.pitboss.v1.StackResponse\x12B\n" +
+	"\aRestart\x12\x1a.pitboss.v1.RestartRequest\x1a\x1b.pitboss.v1.RestartResponse\x12<\n" +
+	"\x05Drain\x12\x18.pitboss.v1.DrainRequest\x1a\x19.pitboss.v1.DrainResponse\x12?\n" +
+	"\x06Resume\x12\x19.pitboss.v1.ResumeRequest\x1a\x1a.pitboss.v1.ResumeResponse\x12<\n" +
+	"\x05Scale\x12\x18.pitboss.v1.ScaleRequest\x1a\x19.pitboss.v1.ScaleResponse\x12?\n" +
+	"\x06Reload\x12\x19.pitboss.v1.ReloadRequest\x1a\x1a.pitboss.v1.ReloadResponse\x12P\n" +
+	"\vWatchEvents\x12\x1e.pitboss.v1.WatchEventsRequest\x1a\x1f.pitboss.v1.WatchEventsResponse0\x01\x12J\n" +
+	"\tWatchLogs\x12\x1c.pitboss.v1.WatchLogsRequest\x1a\x1d.pitboss.v1.WatchLogsResponse0\x01B;Z9github.com/pitboss-run/pitboss/proto/pitboss/v1;pitbossv1b\x06proto3"
 
 var (
 	file_pitboss_v1_admin_proto_rawDescOnce sync.Once
@@ -354,29 +1623,80 @@ func file_pitboss_v1_admin_proto_rawDescGZIP() []byte {
 	return file_pitboss_v1_admin_proto_rawDescData
 }
 
-var file_pitboss_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_pitboss_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_pitboss_v1_admin_proto_goTypes = []any{
-	(*StatusRequest)(nil),       // 0: pitboss.v1.StatusRequest
-	(*StatusResponse)(nil),      // 1: pitboss.v1.StatusResponse
-	(*PingRequest)(nil),         // 2: pitboss.v1.PingRequest
-	(*PingResponse)(nil),        // 3: pitboss.v1.PingResponse
-	(*StopRequest)(nil),         // 4: pitboss.v1.StopRequest
-	(*StopResponse)(nil),        // 5: pitboss.v1.StopResponse
-	(*durationpb.Duration)(nil), // 6: google.protobuf.Duration
+	(*StatusRequest)(nil),         // 0: pitboss.v1.StatusRequest
+	(*StatusResponse)(nil),        // 1: pitboss.v1.StatusResponse
+	(*PingRequest)(nil),           // 2: pitboss.v1.PingRequest
+	(*PingResponse)(nil),          // 3: pitboss.v1.PingResponse
+	(*StopRequest)(nil),           // 4: pitboss.v1.StopRequest
+	(*StopResponse)(nil),          // 5: pitboss.v1.StopResponse
+	(*ListCallsRequest)(nil),      // 6: pitboss.v1.ListCallsRequest
+	(*ListCallsResponse)(nil),     // 7: pitboss.v1.ListCallsResponse
+	(*CallInfo)(nil),              // 8: pitboss.v1.CallInfo
+	(*CancelCallRequest)(nil),     // 9: pitboss.v1.CancelCallRequest
+	(*CancelCallResponse)(nil),    // 10: pitboss.v1.CancelCallResponse
+	(*ExplainRequest)(nil),        // 11: pitboss.v1.ExplainRequest
+	(*ExplainResponse)(nil),       // 12: pitboss.v1.ExplainResponse
+	(*StackRequest)(nil),          // 13: pitboss.v1.StackRequest
+	(*StackResponse)(nil),         // 14: pitboss.v1.StackResponse
+	(*RestartRequest)(nil),        // 15: pitboss.v1.RestartRequest
+	(*RestartResponse)(nil),       // 16: pitboss.v1.RestartResponse
+	(*DrainRequest)(nil),          // 17: pitboss.v1.DrainRequest
+	(*DrainResponse)(nil),         // 18: pitboss.v1.DrainResponse
+	(*ResumeRequest)(nil),         // 19: pitboss.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 20: pitboss.v1.ResumeResponse
+	(*ScaleRequest)(nil),          // 21: pitboss.v1.ScaleRequest
+	(*ScaleResponse)(nil),         // 22: pitboss.v1.ScaleResponse
+	(*ReloadRequest)(nil),         // 23: pitboss.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 24: pitboss.v1.ReloadResponse
+	(*WatchEventsRequest)(nil),    // 25: pitboss.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),   // 26: pitboss.v1.WatchEventsResponse
+	(*WatchLogsRequest)(nil),      // 27: pitboss.v1.WatchLogsRequest
+	(*WatchLogsResponse)(nil),     // 28: pitboss.v1.WatchLogsResponse
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
 }
 var file_pitboss_v1_admin_proto_depIdxs = []int32{
-	6, // 0: pitboss.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
-	0, // 1: pitboss.v1.Admin.Status:input_type -> pitboss.v1.StatusRequest
-	2, // 2: pitboss.v1.Admin.Ping:input_type -> pitboss.v1.PingRequest
-	4, // 3: pitboss.v1.Admin.Stop:input_type -> pitboss.v1.StopRequest
-	1, // 4: pitboss.v1.Admin.Status:output_type -> pitboss.v1.StatusResponse
-	3, // 5: pitboss.v1.Admin.Ping:output_type -> pitboss.v1.PingResponse
-	5, // 6: pitboss.v1.Admin.Stop:output_type -> pitboss.v1.StopResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	29, // 0: pitboss.v1.PingResponse.rtt:type_name -> google.protobuf.Duration
+	8,  // 1: pitboss.v1.ListCallsResponse.calls:type_name -> pitboss.v1.CallInfo
+	29, // 2: pitboss.v1.CallInfo.age:type_name -> google.protobuf.Duration
+	29, // 3: pitboss.v1.CallInfo.left:type_name -> google.protobuf.Duration
+	30, // 4: pitboss.v1.WatchEventsResponse.time:type_name -> google.protobuf.Timestamp
+	30, // 5: pitboss.v1.WatchLogsResponse.time:type_name -> google.protobuf.Timestamp
+	0,  // 6: pitboss.v1.Admin.Status:input_type -> pitboss.v1.StatusRequest
+	2,  // 7: pitboss.v1.Admin.Ping:input_type -> pitboss.v1.PingRequest
+	4,  // 8: pitboss.v1.Admin.Stop:input_type -> pitboss.v1.StopRequest
+	6,  // 9: pitboss.v1.Admin.ListCalls:input_type -> pitboss.v1.ListCallsRequest
+	9,  // 10: pitboss.v1.Admin.CancelCall:input_type -> pitboss.v1.CancelCallRequest
+	11, // 11: pitboss.v1.Admin.Explain:input_type -> pitboss.v1.ExplainRequest
+	13, // 12: pitboss.v1.Admin.Stack:input_type -> pitboss.v1.StackRequest
+	15, // 13: pitboss.v1.Admin.Restart:input_type -> pitboss.v1.RestartRequest
+	17, // 14: pitboss.v1.Admin.Drain:input_type -> pitboss.v1.DrainRequest
+	19, // 15: pitboss.v1.Admin.Resume:input_type -> pitboss.v1.ResumeRequest
+	21, // 16: pitboss.v1.Admin.Scale:input_type -> pitboss.v1.ScaleRequest
+	23, // 17: pitboss.v1.Admin.Reload:input_type -> pitboss.v1.ReloadRequest
+	25, // 18: pitboss.v1.Admin.WatchEvents:input_type -> pitboss.v1.WatchEventsRequest
+	27, // 19: pitboss.v1.Admin.WatchLogs:input_type -> pitboss.v1.WatchLogsRequest
+	1,  // 20: pitboss.v1.Admin.Status:output_type -> pitboss.v1.StatusResponse
+	3,  // 21: pitboss.v1.Admin.Ping:output_type -> pitboss.v1.PingResponse
+	5,  // 22: pitboss.v1.Admin.Stop:output_type -> pitboss.v1.StopResponse
+	7,  // 23: pitboss.v1.Admin.ListCalls:output_type -> pitboss.v1.ListCallsResponse
+	10, // 24: pitboss.v1.Admin.CancelCall:output_type -> pitboss.v1.CancelCallResponse
+	12, // 25: pitboss.v1.Admin.Explain:output_type -> pitboss.v1.ExplainResponse
+	14, // 26: pitboss.v1.Admin.Stack:output_type -> pitboss.v1.StackResponse
+	16, // 27: pitboss.v1.Admin.Restart:output_type -> pitboss.v1.RestartResponse
+	18, // 28: pitboss.v1.Admin.Drain:output_type -> pitboss.v1.DrainResponse
+	20, // 29: pitboss.v1.Admin.Resume:output_type -> pitboss.v1.ResumeResponse
+	22, // 30: pitboss.v1.Admin.Scale:output_type -> pitboss.v1.ScaleResponse
+	24, // 31: pitboss.v1.Admin.Reload:output_type -> pitboss.v1.ReloadResponse
+	26, // 32: pitboss.v1.Admin.WatchEvents:output_type -> pitboss.v1.WatchEventsResponse
+	28, // 33: pitboss.v1.Admin.WatchLogs:output_type -> pitboss.v1.WatchLogsResponse
+	20, // [20:34] is the sub-list for method output_type
+	6,  // [6:20] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_pitboss_v1_admin_proto_init() }
@@ -390,7 +1710,7 @@ func file_pitboss_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pitboss_v1_admin_proto_rawDesc), len(file_pitboss_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -31,6 +32,14 @@ def split(adapter: str) -> Tuple[str, str]:
     return adapter, ""
 
 
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Runs the file as it is now. The bytecode cache knows a file by its size and its time in whole seconds (importlib, PEP 552): a
+    new version that comes within a second, or with a preserved time, would be taken for the old one and a restart load old code."""
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError("no cache")
+
+
 def load_module(place: str, library: str) -> ModuleType:
     """Imports a module by name, or a file by path: then its directory is importable too, right after the library."""
     if not place.endswith(".py"):
@@ -39,7 +48,7 @@ def load_module(place: str, library: str) -> ModuleType:
     directory, name = os.path.dirname(path), os.path.basename(path)[:-3]
     if directory not in sys.path:
         sys.path.insert(sys.path.index(library) + 1 if library in sys.path else 0, directory)
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_FreshLoader(name, path))
     if spec is None or spec.loader is None:
         raise AdapterError("ADAPTER_INVALID", f"cannot import {path!r}: it is no Python file")
     module = importlib.util.module_from_spec(spec)
