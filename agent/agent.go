@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,7 +56,10 @@ type Agent struct {
 	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
 
-	maxPayload int        // bytes that the API takes; fixed when it is made
+	maxPayload int             // bytes that the API takes; fixed when it is made
+	swept      SweepStatus     // fixed when New returns
+	lastDeath  json.RawMessage // certificate of an earlier agent here, nil for none; fixed when New returns
+	record     *runRecord
 	reloading  sync.Mutex // held by a reload
 	config     Config     // as it is carried out; guarded by reloading once Run has begun
 	poolsMu    sync.Mutex // held while pools come, go or are told to stop
@@ -102,7 +106,10 @@ func New(o Options) (*Agent, error) {
 	}
 	a.pools.Store(&pools)
 	a.maxPayload = a.payloadLimit()
-	if o.GuardFD >= 0 {
+	if o.GuardFD >= 0 { // and with it the lock of the runtime directory: nobody else sweeps or records here
+		if err := a.sweepAndRecord(); err != nil {
+			return nil, err
+		}
 		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost, a.drain); err != nil {
 			return nil, err
 		}
@@ -190,6 +197,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.server.Stop()
 	a.loops.Wait()
 	a.children.close()
+	a.record.close()
 	return nil
 }
 

@@ -159,6 +159,10 @@ func (a *Agent) Status() Status {
 	s := Status{Schema: StatusSchema, Watchdog: watchdog,
 		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
 			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}}
+	s.LastDeath = a.lastDeath
+	if a.swept.Killed > 0 || len(a.swept.Left) > 0 || a.swept.Refused != "" {
+		s.Swept = &a.swept
+	}
 	for _, p := range a.allPools() {
 		s.Pools = append(s.Pools, p.status(tier))
 	}

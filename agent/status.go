@@ -1,5 +1,7 @@
 package agent
 
+import "encoding/json"
+
 // StatusSchema is the version of the Status document; fields are only ever added within a version.
 const StatusSchema = 1
 
@@ -8,7 +10,11 @@ type Status struct {
 	Schema   int            `json:"schema"`
 	Agent    AgentStatus    `json:"agent"`
 	Watchdog WatchdogStatus `json:"watchdog"`
-	Pools    []PoolStatus   `json:"pools"`
+	// LastDeath is the certificate of the last agent that died in this runtime directory; absent if none did.
+	LastDeath json.RawMessage `json:"last_death,omitempty"`
+	// Swept is what that agent's run had left and this one has ended before it started; absent if there was nothing.
+	Swept *SweepStatus `json:"swept,omitempty"`
+	Pools []PoolStatus `json:"pools"`
 }
 
 // AgentStatus describes the agent process.

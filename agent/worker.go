@@ -260,6 +260,11 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 	if err := g.guard(guardWorker, w.id, w.process); err != nil {
 		return err
 	}
+	for what, p := range map[string]*pidfd{"keeper of " + w.id: w.keeper, "worker " + w.id: w.process} {
+		if err := w.pool.agent.record.add(what, p); err != nil {
+			return err
+		}
+	}
 	w.pool.showProcess(w)
 	w.life.listening = true
 	w.wg.Go(w.readControl)

@@ -104,9 +104,11 @@ func newConfigCommand(g *global) *cobra.Command {
 }
 
 // counted is "1 pool", "2 pools".
-func counted(n int, noun string) string {
+func counted(n int, noun string) string { return plural(n, noun, noun+"s") }
+
+func plural(n int, one, many string) string {
 	if n == 1 {
-		return "1 " + noun
+		return "1 " + one
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -1,0 +1,228 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// runRecordFile is what one run has started, in the runtime directory; the next run sweeps by it.
+	runRecordFile = "run.jsonl"
+	// maxRunRecord is the largest such file that is read, in bytes: a million workers.
+	maxRunRecord = 128 << 20
+	// maxRecordLine is the longest line in it, in bytes.
+	maxRecordLine = 1 << 10
+	runSchema     = 1
+)
+
+// runHeader is the first line: which run this is, and where its pids mean something.
+type runHeader struct {
+	Schema  int    `json:"schema"`
+	RunID   string `json:"run_id"`
+	BootID  string `json:"boot_id"` // /proc/sys/kernel/random/boot_id
+	PIDNS   uint64 `json:"pid_ns"`  // inode of /proc/self/ns/pid
+	Agent   int    `json:"agent"`
+	GraceMS int64  `json:"grace_ms"` // the longest time that its keepers leave between TERM and KILL
+}
+
+// runEntry is a further line: a process that is about to run.
+type runEntry struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"` // clock ticks since boot, field 22 of /proc/PID/stat: with the pid it names one process of a boot
+	What  string `json:"what"`  // "keeper of W", "worker W"; a launcher is found by its environment
+}
+
+// runRecord is the present run's file. A line is written before its process may run, without fsync: no process outlives what
+// would lose it. A nil *runRecord keeps no record.
+type runRecord struct {
+	mu   sync.Mutex
+	file *os.File
+}
+
+func newRunHeader(runID string, grace time.Duration) (runHeader, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return runHeader{}, fmt.Errorf("cannot tell this boot from others: %w", err)
+	}
+	var ns unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &ns); err != nil {
+		return runHeader{}, fmt.Errorf("cannot tell this pid namespace from others: %w", err)
+	}
+	return runHeader{Schema: runSchema, RunID: runID, BootID: strings.TrimSpace(string(boot)), PIDNS: ns.Ino, Agent: os.Getpid(), GraceMS: grace.Milliseconds()}, nil
+}
+
+// startRunRecord replaces what an earlier run has left.
+func startRunRecord(dir string, header runHeader) (*runRecord, error) {
+	name := filepath.Join(dir, runRecordFile)
+	file, err := os.CreateTemp(dir, runRecordFile+".")
+	if err != nil {
+		return nil, fmt.Errorf("cannot record this run: %w", err)
+	}
+	line, err := json.Marshal(header)
+	if err == nil {
+		_, err = file.Write(append(line, '\n'))
+	}
+	if err == nil {
+		err = os.Rename(file.Name(), name)
+	}
+	if err != nil {
+		_, _ = os.Remove(file.Name()), file.Close()
+		return nil, fmt.Errorf("cannot record this run in %q: %w", name, err)
+	}
+	return &runRecord{file: file}, nil
+}
+
+// add records a process that we hold a pidfd of.
+func (r *runRecord) add(what string, p *pidfd) error {
+	if r == nil {
+		return nil
+	}
+	start, ok := startTime(p.pid)
+	if !ok {
+		return nil // it is dead already, and its pidfd says so
+	}
+	line, err := json.Marshal(runEntry{PID: p.pid, Start: start, What: what})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, err := r.file.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("cannot record %s: %w", what, err)
+	}
+	return nil
+}
+
+func (r *runRecord) close() {
+	if r != nil {
+		_ = r.file.Close()
+	}
+}
+
+// startTime is field 22 of /proc/PID/stat (proc(5)); false for a process that is gone or a zombie.
+func startTime(pid int) (uint64, bool) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return 0, false
+	}
+	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+	if len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+		return 0, false
+	}
+	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	return start, err == nil
+}
+
+// errNoRecord is a first run, or one whose directory was lost.
+var errNoRecord = errors.New("no earlier run")
+
+// readRunRecord reads what the earlier run has left. A file that somebody else could have written, or that is no record of ours,
+// is an error and nothing of it is used. torn says that its last line is incomplete, as after a full disk.
+func readRunRecord(dir string) (header runHeader, entries []runEntry, torn bool, err error) {
+	text, err := readOurs(filepath.Join(dir, runRecordFile), maxRunRecord)
+	if errors.Is(err, os.ErrNotExist) {
+		return runHeader{}, nil, false, errNoRecord
+	}
+	if err != nil {
+		return runHeader{}, nil, false, err
+	}
+	return parseRunRecord(text)
+}
+
+func parseRunRecord(text []byte) (header runHeader, entries []runEntry, torn bool, err error) {
+	lines := bytes.SplitAfter(text, []byte{'\n'})
+	for i, line := range lines {
+		if len(line) == 0 {
+			break
+		}
+		if line[len(line)-1] != '\n' {
+			torn = true
+			break
+		}
+		if i == 0 {
+			if err := strictly(line, &header); err != nil {
+				return runHeader{}, nil, false, fmt.Errorf("line 1 is no header: %w", err)
+			}
+			if header.Schema != runSchema || !isRunID(header.RunID) || header.GraceMS < 0 || header.GraceMS > time.Hour.Milliseconds() {
+				return runHeader{}, nil, false, fmt.Errorf("line 1 is no header of schema %d", runSchema)
+			}
+			continue
+		}
+		var e runEntry
+		if err := strictly(line, &e); err != nil || e.PID < 2 || e.PID > 1<<22 || e.Start == 0 {
+			return runHeader{}, nil, false, fmt.Errorf("line %d names no process", i+1)
+		}
+		entries = append(entries, e)
+	}
+	if header.RunID == "" {
+		return runHeader{}, nil, false, errors.New("it has no header")
+	}
+	return header, entries, torn, nil
+}
+
+func strictly(line []byte, into any) error {
+	if len(line) > maxRecordLine {
+		return fmt.Errorf("it has %d bytes", len(line))
+	}
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("more follows")
+	}
+	return nil
+}
+
+func isRunID(id string) bool {
+	if len(id) != 16 {
+		return false
+	}
+	for _, c := range id {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// readOurs reads a regular file that is this user's and that nobody else may write.
+func readOurs(name string, limit int64) ([]byte, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	file := os.NewFile(uintptr(fd), name)
+	defer file.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return nil, errors.New("it is no regular file")
+	case int(st.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("it belongs to user %d", st.Uid)
+	case st.Mode&0o022 != 0:
+		return nil, fmt.Errorf("others may write it (mode %04o)", st.Mode&0o7777)
+	case st.Size > limit:
+		return nil, fmt.Errorf("it has %d bytes, the limit is %d", st.Size, limit)
+	}
+	text := make([]byte, st.Size)
+	n, err := file.ReadAt(text, 0)
+	if n < len(text) && err != nil {
+		return nil, fmt.Errorf("cannot read it: %w", err)
+	}
+	return text, nil
+}
