@@ -1,8 +1,11 @@
 package client
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -47,9 +50,31 @@ type Error struct {
 	Data                     json.RawMessage // what the tool attached
 	PostMortem               json.RawMessage // of a worker that died
 	RetryAfter               time.Duration   // 0: no hint
+	cause                    error           // of this side, for errors.Is; nil when the agent answered
 }
 
 func (e *Error) Error() string { return e.Message }
+
+// Unwrap is what failed on this side: context.Canceled, context.DeadlineExceeded, or the system's error.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is makes errors.Is(err, client.QueueFull) true for an error of that reason.
+func (e *Error) Is(target error) bool {
+	reason, ok := target.(Reason)
+	return ok && reason == e.Reason
+}
+
+// Error makes a Reason a target of errors.Is.
+func (r Reason) Error() string { return string(r) }
+
+// unsent marks an error of a call of which nothing has left this process: it cannot have run.
+func unsent(err error, sent *atomic.Bool) error {
+	var e *Error
+	if errors.As(err, &e) && !sent.Load() {
+		e.MayHaveRun = false
+	}
+	return err
+}
 
 // errorOf turns a gRPC error into an *Error; nil stays nil.
 func errorOf(err error) error {
@@ -75,9 +100,11 @@ func errorOf(err error) error {
 		case codes.ResourceExhausted:
 			e.Reason, e.MayHaveRun = PayloadTooLarge, false // the transport's own limit
 		case codes.Canceled:
-			e.Reason = CallCancelled
+			e.Reason, e.cause = CallCancelled, context.Canceled
 		case codes.DeadlineExceeded:
-			e.Reason = CallTimeout
+			e.Reason, e.cause = CallTimeout, context.DeadlineExceeded
+		case codes.PermissionDenied:
+			e.Reason, e.MayHaveRun = PermissionDenied, false
 		}
 	}
 	return e

@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/agent/client"
 	"golang.org/x/term"
 )
 
@@ -56,7 +56,7 @@ func runtimeBase() string {
 }
 
 // sharedBase is the place of a user without a runtime directory. Anybody may have made it before.
-func sharedBase() string { return filepath.Join(os.TempDir(), "pitboss-"+strconv.Itoa(os.Geteuid())) }
+func sharedBase() string { return client.UserDir(os.Getenv) }
 
 func defaultSocket(instance string) string { return filepath.Join(runtimeBase(), instance+".sock") }
 
@@ -68,15 +68,10 @@ func makeDir(dir string) error {
 	return checkOurs(dir, "remove it or name another place with --runtime-dir")
 }
 
-// checkOurs refuses a directory that somebody else owns or may write: who owns it can replace what is in it.
+// checkOurs refuses a directory that somebody else owns or may write.
 func checkOurs(dir, next string) error {
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return fail(exitPermission, next, "cannot use %q: %w", dir, err)
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-		return fail(exitPermission, next, "cannot use %q: it must be a directory of ours that nobody else can write", dir)
+	if err := client.OwnDir(dir); err != nil {
+		return fail(exitPermission, next, "%w", err)
 	}
 	return nil
 }
