@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -27,6 +28,7 @@ type place struct {
 	runtimeDir string
 	socket     string
 	private    bool // the directory is this run's alone, and goes with it
+	parent     int  // the process to live and die with, 0 for none
 }
 
 // absolute makes both paths independent of the working directory, which a launcher does not share.
@@ -113,6 +115,9 @@ func underWatchdog(cfg agent.Config, p place, args []string) error {
 		"--agent-timeout", cfg.Watchdog.AgentTimeout.String(), "--stop-timeout", stop.String()}
 	if p.private {
 		argv = append(argv, "--remove-dir")
+	}
+	if p.parent != 0 {
+		argv = append(argv, "--die-with-parent", strconv.Itoa(p.parent))
 	}
 	argv = append(append(argv, "--", self), args...)
 	err = syscall.Exec(watchdog, argv, os.Environ())
