@@ -78,6 +78,11 @@ def fails(retryable: bool):
 @pitboss.tool
 def nap(seconds: float) -> None:
     time.sleep(seconds)
+
+@pitboss.tool
+def touch(file: str) -> None:
+    open(file, "w").close()
+    time.sleep(600)
 `
 
 // dial starts a real agent with real workers in this process and connects to its socket.
@@ -257,7 +262,7 @@ func TestLookingAtAnAgent(t *testing.T) {
 	c := dial(t)
 	ctx := within(t, 60*time.Second)
 	listed, err := c.Tools(ctx, "")
-	if err != nil || len(listed) != 5 || listed[0].Name != "count" || !listed[0].Stream || listed[0].Params[0].Type != "int" {
+	if err != nil || len(listed) != 6 || listed[0].Name != "count" || !listed[0].Stream || listed[0].Params[0].Type != "int" {
 		t.Errorf("%+v %v", listed, err)
 	}
 	text, err := c.Status(ctx)
