@@ -53,6 +53,7 @@ type Agent struct {
 	buffers  buffers
 	children *children
 	guard    *guard
+	access   *access
 	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
 
@@ -91,6 +92,9 @@ func New(o Options) (*Agent, error) {
 	a.runID = hex.EncodeToString(id)
 	err := o.checkTier()
 	if err != nil {
+		return nil, err
+	}
+	if a.access, err = newAccess(o.Config.Access); err != nil {
 		return nil, err
 	}
 	if a.library, err = extractLibrary(orElse(o.LibraryDir, o.RuntimeDir)); err != nil {
@@ -159,7 +163,7 @@ func (a *Agent) logOutput(pool, process, stream string, call uint64, line string
 func (a *Agent) Run(ctx context.Context) error {
 	listeners := a.options.Listeners
 	if len(listeners) == 0 {
-		l, err := listenUnix(a.options.Socket)
+		l, err := listenUnix(a.options.Socket, a.options.Config.Access)
 		if err != nil {
 			return a.endEarly(err, nil)
 		}
@@ -170,10 +174,11 @@ func (a *Agent) Run(ctx context.Context) error {
 			return a.endEarly(err, listeners)
 		}
 	}
-	a.server = newServer(a, a.maxPayload)
+	a.server = newServer(a, a.access, serverLimits(a.streamLimit(), a.maxPayload)...)
+	a.server.SetHealth(a.Health())
 	for _, l := range listeners {
 		a.loops.Go(func() {
-			if err := a.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := a.server.Serve(newBoundedListener(l, a.connectionLimit(), a.log)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				a.log.Error("the API ended", "cause", err)
 				a.Stop("the API ended")
 			}

@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Pools    []PoolConfig   `yaml:"pools" doc:"the pools; each runs one adapter in its own workers"`
 	Watchdog WatchdogConfig `yaml:"watchdog" doc:"the guardian process above the agent"`
+	Access   AccessConfig   `yaml:"access" doc:"who may use the socket"`
 	Log      LogConfig      `yaml:"log" doc:"the agent's own log, on stderr"`
 }
 
@@ -121,7 +122,7 @@ func (h HeartbeatConfig) detector() heartbeat.Config {
 // notAvailable are keys that a later version reads. They are refused by name: a setting that is silently ignored is worse
 // than an error.
 var notAvailable = map[string]bool{
-	"access": true, "telemetry": true, "pools[].slots": true, "pools[].affinity": true, "pools[].recycle": true,
+	"telemetry": true, "pools[].slots": true, "pools[].affinity": true, "pools[].recycle": true,
 	"pools[].workers.min": true, "pools[].workers.max": true, "pools[].workers.idle": true, "pools[].timeouts.cancel_grace": true,
 	"pools[].limits.memory": true, "pools[].limits.cpu": true, "pools[].limits.pids": true, "pools[].serialization": true,
 }

@@ -63,6 +63,7 @@ func (c *checker) number(key string, v, low, high int64) {
 
 func (c Config) faults() []Fault {
 	top := &checker{}
+	c.Access.check(top)
 	top.oneOf("watchdog.mode", c.Watchdog.Mode, "auto", "off")
 	top.oneOf("watchdog.on_loss", c.Watchdog.OnLoss, "drain", "continue")
 	top.duration("watchdog.agent_timeout", c.Watchdog.AgentTimeout, 3*time.Second, 300*time.Second)

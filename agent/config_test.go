@@ -147,6 +147,10 @@ func TestDefaultsAreAConfigurationThatSaysThem(t *testing.T) {
 	pool.Preload = cfg.Pools[0].Preload // [] and none are the same
 	want := Default()
 	want.Pools = []PoolConfig{pool}
+	if cfg.Access.Shared() {
+		t.Errorf("the defaults let somebody in: %+v", cfg.Access)
+	}
+	want.Access = cfg.Access // the same of empty lists
 	if len(cfg.Pools[0].Preload) != 0 || !reflect.DeepEqual(cfg, want) {
 		t.Errorf("read  %+v\nwant %+v", cfg, want)
 	}
@@ -229,7 +233,7 @@ func TestEveryKeyIsDocumentedAndRead(t *testing.T) {
 	// How the code names the value that holds the fields of a struct.
 	holders := map[string][]string{
 		"Config": {"Config", "cfg"}, "PoolConfig": {"cfg", "p"}, "QueueConfig": {"Queue"}, "TimeoutsConfig": {"Timeouts"},
-		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"},
+		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"}, "AccessConfig": {"c"}, "AccessList": {"list"},
 	}
 	unread := func(l leaf) bool {
 		for _, h := range holders[l.structure] {

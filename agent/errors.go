@@ -10,20 +10,21 @@ type Reason string
 
 // The reasons, as they appear in google.rpc.ErrorInfo.
 const (
-	BadArguments    Reason = "BAD_ARGUMENTS"     // the arguments do not fit the tool's signature, or are no JSON object
-	UnknownTool     Reason = "UNKNOWN_TOOL"      // no pool has a tool of that name
-	UnknownPool     Reason = "UNKNOWN_POOL"      // no pool of that name
-	UnknownWorker   Reason = "UNKNOWN_WORKER"    // no worker of that id
-	ToolRaised      Reason = "TOOL_RAISED"       // user code raised; the traceback is in the error
-	QueueFull       Reason = "QUEUE_FULL"        // the pool's queue holds queue.max calls
-	PayloadTooLarge Reason = "PAYLOAD_TOO_LARGE" // arguments or result over limits.payload
-	QueueTimeout    Reason = "QUEUE_TIMEOUT"     // the call waited too long; it never ran
-	CallTimeout     Reason = "CALL_TIMEOUT"      // the call's deadline passed while it ran; its worker was replaced
-	CallCancelled   Reason = "CLIENT"            // the client went away or cancelled
-	WorkerDied      Reason = "WORKER_DIED"       // the worker ended during the call; a post-mortem is in the error
-	PoolFailed      Reason = "POOL_FAILED"       // nobody can start in this pool; the traceback says why
-	Draining        Reason = "DRAINING"          // the agent takes no new calls
-	Internal        Reason = "INTERNAL"          // a fault of pitboss itself
+	BadArguments     Reason = "BAD_ARGUMENTS"     // the arguments do not fit the tool's signature, or are no JSON object
+	UnknownTool      Reason = "UNKNOWN_TOOL"      // no pool has a tool of that name
+	UnknownPool      Reason = "UNKNOWN_POOL"      // no pool of that name
+	UnknownWorker    Reason = "UNKNOWN_WORKER"    // no worker of that id
+	ToolRaised       Reason = "TOOL_RAISED"       // user code raised; the traceback is in the error
+	QueueFull        Reason = "QUEUE_FULL"        // the pool's queue holds queue.max calls
+	PayloadTooLarge  Reason = "PAYLOAD_TOO_LARGE" // arguments or result over limits.payload
+	QueueTimeout     Reason = "QUEUE_TIMEOUT"     // the call waited too long; it never ran
+	CallTimeout      Reason = "CALL_TIMEOUT"      // the call's deadline passed while it ran; its worker was replaced
+	CallCancelled    Reason = "CLIENT"            // the client went away or cancelled
+	WorkerDied       Reason = "WORKER_DIED"       // the worker ended during the call; a post-mortem is in the error
+	PoolFailed       Reason = "POOL_FAILED"       // nobody can start in this pool; the traceback says why
+	Draining         Reason = "DRAINING"          // the agent takes no new calls
+	PermissionDenied Reason = "PERMISSION_DENIED" // the caller's user has no role that may do this
+	Internal         Reason = "INTERNAL"          // a fault of pitboss itself
 )
 
 // Error is the failure of one call or order. Callers branch on Reason by errors.As.

@@ -27,20 +27,21 @@ const (
 
 // reasonExit gives each reason of a failed call its exit code.
 var reasonExit = map[string]int{
-	string(agent.BadArguments):    exitArguments,
-	string(agent.UnknownTool):     exitUsage,
-	string(agent.UnknownPool):     exitUsage,
-	string(agent.UnknownWorker):   exitUsage,
-	string(agent.ToolRaised):      exitFailed,
-	string(agent.QueueFull):       exitTemporary,
-	string(agent.PayloadTooLarge): exitArguments,
-	string(agent.QueueTimeout):    exitTemporary,
-	string(agent.CallTimeout):     exitTemporary,
-	string(agent.CallCancelled):   exitInterrupted,
-	string(agent.WorkerDied):      exitUnavailable,
-	string(agent.PoolFailed):      exitUnavailable,
-	string(agent.Draining):        exitTemporary,
-	string(agent.Internal):        exitInternal,
+	string(agent.BadArguments):     exitArguments,
+	string(agent.UnknownTool):      exitUsage,
+	string(agent.UnknownPool):      exitUsage,
+	string(agent.UnknownWorker):    exitUsage,
+	string(agent.ToolRaised):       exitFailed,
+	string(agent.QueueFull):        exitTemporary,
+	string(agent.PayloadTooLarge):  exitArguments,
+	string(agent.QueueTimeout):     exitTemporary,
+	string(agent.CallTimeout):      exitTemporary,
+	string(agent.CallCancelled):    exitInterrupted,
+	string(agent.WorkerDied):       exitUnavailable,
+	string(agent.PoolFailed):       exitUnavailable,
+	string(agent.Draining):         exitTemporary,
+	string(agent.PermissionDenied): exitPermission,
+	string(agent.Internal):         exitInternal,
 }
 
 // codeError is an error with its exit code; next says what to do.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 
@@ -57,7 +56,8 @@ func newRoot(g *global) *cobra.Command {
 	flags.BoolVar(&g.json, "json", false, "print JSON for programs")
 	flags.StringVar(&g.instance, "instance", "agent", "name of the agent on this host")
 	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g),
-		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g), newReloadCommand(g), newConfigCommand(g), newVersionCommand(g))
+		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
+		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g))
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}
@@ -94,13 +94,9 @@ func wrapUsage(c *cobra.Command) {
 
 // connect dials the agent that the flags name.
 func (g *global) connect(ctx context.Context) (*client.Client, error) {
-	path := g.socketPath()
-	if base := sharedBase(); filepath.Dir(path) == base {
-		if _, err := os.Lstat(base); err == nil {
-			if err := checkOurs(base, "somebody else may answer there; name a socket with --socket"); err != nil {
-				return nil, err
-			}
-		}
+	path, err := g.trustedSocket()
+	if err != nil {
+		return nil, err
 	}
 	c, err := client.Dial(ctx, path)
 	if err != nil {
@@ -109,14 +105,35 @@ func (g *global) connect(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
+// trustedSocket is the socket that the flags name, unless somebody else may answer there.
+func (g *global) trustedSocket() (string, error) {
+	if path := g.namedSocket(); path != "" {
+		return path, nil
+	}
+	path, err := client.Socket(os.Getenv, g.instance)
+	if err != nil {
+		return "", fail(exitPermission, "somebody else may answer there; name a socket with --socket", "%w", err)
+	}
+	return path, nil
+}
+
+// socketPath is the same for messages.
 func (g *global) socketPath() string {
+	path, err := g.trustedSocket()
+	if err != nil {
+		return defaultSocket(g.instance)
+	}
+	return path
+}
+
+func (g *global) namedSocket() string {
 	switch {
 	case g.socket != "":
 		return g.socket
-	case os.Getenv("PITBOSS_SOCKET") != "" && g.instance == "agent":
+	case g.instance == "agent":
 		return os.Getenv("PITBOSS_SOCKET")
 	}
-	return defaultSocket(g.instance)
+	return ""
 }
 
 func noAgent(path string, err error) error {

@@ -60,6 +60,9 @@ func serve(g *global, config, runtimeDir string) error {
 	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
 		GuardFD: fd, Listeners: listeners, Log: log,
 		Reload: func() (agent.Config, error) { return agent.Load(file) }})
+	if err == nil {
+		err = openPlace(cfg, p.socket)
+	}
 	if err != nil {
 		return err
 	}
