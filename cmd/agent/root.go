@@ -12,6 +12,7 @@ import (
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // supervised is the agent of this process, if it has been one: main tells its watchdog the exit code.
@@ -50,7 +51,7 @@ func newRoot(g *global) *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE: namesACommand}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fail(exitUsage, "`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
+		return fail(exitUsage, nearFlag(cmd, err)+"`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.socket, "socket", "", "the agent's socket (default $PITBOSS_SOCKET, then the instance's)")
@@ -62,6 +63,21 @@ func newRoot(g *global) *cobra.Command {
 		wrapUsage(c)
 	}
 	return root
+}
+
+// nearFlag is a hint when the flag that cobra does not know is close to one of the command's.
+func nearFlag(cmd *cobra.Command, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return ""
+	}
+	near := ""
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if near == "" && !f.Hidden && agent.NearName(unknown.GetSpecifiedName(), []string{f.Name}) != "" {
+			near = "did you mean --" + f.Name + "? "
+		}
+	})
+	return near
 }
 
 // namesACommand runs where only the name of a command can stand: without one it prints the help.
