@@ -147,7 +147,7 @@ func (p *pool) checkTool(req *Request, stream bool) *Error {
 	}
 	names := slices.Sorted(maps.Keys(p.tools))
 	return &Error{Reason: UnknownTool, Pool: p.name, Tool: req.Tool,
-		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s", p.name, req.Tool, strings.Join(names, ", "))}
+		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s%s", p.name, req.Tool, strings.Join(names, ", "), nearName(req.Tool, names))}
 }
 
 // refusal says why no call may come in now, nil if it may; p.mu is held.

@@ -139,7 +139,7 @@ func (a *Agent) poolOf(worker string) (*pool, *Error) {
 		}
 	}
 	return nil, &Error{Reason: UnknownWorker, Worker: worker,
-		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, didYouMean(worker, ids))}
+		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, nearName(worker, ids))}
 }
 
 // chosen is the named pool, or all of them for an empty name.

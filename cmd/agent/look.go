@@ -176,14 +176,37 @@ func newStopCommand(g *global) *cobra.Command {
 }
 
 func newVersionCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "print versions", Args: cobra.NoArgs,
+	var pythonPath bool
+	c := &cobra.Command{Use: "version", Short: "print versions", Args: cobra.NoArgs,
+		Example: "  pitboss version\n  PYTHONPATH=$(pitboss version --python-path) python3 -c 'import pitboss'",
 		RunE: func(*cobra.Command, []string) error {
+			if pythonPath {
+				return printPythonPath(g)
+			}
 			if g.json {
 				return printJSON(g.stdout, map[string]any{"version": ipc.Version, "go": runtime.Version(), "protocol": ipc.FrameVersion})
 			}
 			fmt.Fprintf(g.stdout, "pitboss %s (%s, protocol %d)\n", ipc.Version, runtime.Version(), ipc.FrameVersion)
 			return nil
 		}}
+	c.Flags().BoolVar(&pythonPath, "python-path", false, "print the directory of the Python package that this command carries")
+	return c
+}
+
+// printPythonPath extracts the Python package where the agents of this user have it.
+func printPythonPath(g *global) error {
+	if err := makeDir(runtimeBase()); err != nil {
+		return err
+	}
+	dir, err := agent.ExtractLibrary(runtimeBase())
+	if err != nil {
+		return fail(exitFailed, "", "%w", err)
+	}
+	if g.json {
+		return printJSON(g.stdout, map[string]string{"python_path": dir})
+	}
+	_, err = fmt.Fprintln(g.stdout, dir)
+	return err
 }
 
 func printJSON(w io.Writer, v any) error {

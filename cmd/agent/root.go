@@ -11,6 +11,7 @@ import (
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // supervised is the agent of this process, if it has been one: main tells its watchdog the exit code.
@@ -49,7 +50,7 @@ func newRoot(g *global) *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE: namesACommand}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fail(exitUsage, "`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
+		return fail(exitUsage, nearFlag(cmd, err)+"`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.socket, "socket", "", "the agent's socket (default $PITBOSS_SOCKET, then the instance's)")
@@ -57,11 +58,26 @@ func newRoot(g *global) *cobra.Command {
 	flags.StringVar(&g.instance, "instance", "agent", "name of the agent on this host")
 	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g),
 		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
-		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g))
+		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g))
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}
 	return root
+}
+
+// nearFlag is a hint when the flag that cobra does not know is close to one of the command's.
+func nearFlag(cmd *cobra.Command, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return ""
+	}
+	near := ""
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if near == "" && !f.Hidden && agent.NearName(unknown.GetSpecifiedName(), []string{f.Name}) != "" {
+			near = "did you mean --" + f.Name + "? "
+		}
+	})
+	return near
 }
 
 // namesACommand runs where only the name of a command can stand: without one it prints the help.
