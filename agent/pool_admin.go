@@ -126,20 +126,16 @@ func (a *Agent) Restart(ctx context.Context, worker, pool string) ([]string, err
 
 // poolOf finds the pool that has a worker of that id.
 func (a *Agent) poolOf(worker string) (*pool, *Error) {
-	var ids []string
 	for _, p := range a.allPools() {
 		p.mu.Lock()
 		w := p.workers[worker]
-		for id := range p.workers {
-			ids = append(ids, id)
-		}
 		p.mu.Unlock()
 		if w != nil {
 			return p, nil
 		}
 	}
 	return nil, &Error{Reason: UnknownWorker, Worker: worker,
-		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, nearName(worker, ids))}
+		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, nearName(worker, a.workerNames()))}
 }
 
 // chosen is the named pool, or all of them for an empty name.
