@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "github.com/pitboss-run/pitboss/proto/pitboss/v1"
@@ -17,7 +18,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 )
 
 // attackMode makes this test binary a hostile client of the socket in attackSocket, until its standard input ends.
@@ -210,18 +211,39 @@ func writeHeaders(framer *http2.Framer, stream uint32, method, extra string) {
 	}
 }
 
-// slowReaders asks for endless streams and reads nothing; more of them than the pool has workers.
+// slowReaders asks for endless streams, more than the pool has workers, and reads no more once HTTP/2's window is full.
 func slowReaders(path string, ready func()) {
+	text, err := proto.Marshal(&pb.CallStreamRequest{Call: &pb.CallRequest{Pool: "other", Tool: "count", Json: `{"n":1000000000}`}})
+	if err != nil {
+		panic(err)
+	}
+	body := append([]byte{0, 0, 0, 0, byte(len(text))}, text...) // gRPC's prefix: not compressed, length
+	var full atomic.Int32
 	for range 20 {
-		conn := attackConn(path)
-		ctx := metadata.AppendToOutgoingContext(context.Background(), "x-slow", "1")
-		stream, err := pb.NewPoolClient(conn).CallStream(ctx, &pb.CallStreamRequest{Call: &pb.CallRequest{Pool: "other", Tool: "count", Json: `{"n":1000000000}`}})
+		conn, err := net.Dial("unix", path)
 		if err != nil {
 			panic(err)
 		}
-		_ = stream // never read
+		_, _ = io.WriteString(conn, http2.ClientPreface)
+		framer := http2.NewFramer(conn, conn)
+		_ = framer.WriteSettings()
+		writeHeaders(framer, 1, "/pitboss.v1.Pool/CallStream", "")
+		_ = framer.WriteData(1, true, body)
+		go func() {
+			for got := 0; got < 65535; { // what a stream may send before it must hear of its reader
+				frame, err := framer.ReadFrame()
+				if err != nil {
+					return // of those that wait in the queue
+				}
+				if data, is := frame.(*http2.DataFrame); is {
+					got += len(data.Data())
+				}
+			}
+			if full.Add(1) == 2 {
+				ready() // both workers of the pool are held
+			}
+		}()
 	}
-	ready()
 	select {}
 }
 
