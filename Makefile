@@ -51,7 +51,7 @@ chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
 
 fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
-	for dir in ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
+	for dir in ipc heartbeat watchdog agent; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; done; done
 	cd python && HYPOTHESIS_PROFILE=fuzz PITBOSS_FUZZ_EXAMPLES=$(FUZZEXAMPLES) ../.venv/bin/python -m pytest -q --timeout 900 -k "test_any_ or round_trip" tests
 

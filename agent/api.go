@@ -58,7 +58,7 @@ type apiServer struct {
 // newServer builds the server; only listeners that read their peers' credentials fit it.
 func newServer(c core, who *access, limits ...grpc.ServerOption) *apiServer {
 	s := &apiServer{
-		grpc:   grpc.NewServer(append(limits, grpc.Creds(peerHandshake{}), grpc.InTapHandle(who.tap))...),
+		grpc:   grpc.NewServer(append(limits, grpc.Creds(peerHandshake{}), grpc.InTapHandle(who.tap), grpc.UnaryInterceptor(smallOrders))...),
 		health: newHealthService(),
 	}
 	pb.RegisterPoolServer(s.grpc, &poolService{core: c})
@@ -139,6 +139,9 @@ func requestOf(in *pb.CallRequest) (*Request, error) {
 	req := &Request{Pool: in.GetPool(), Tool: in.GetTool(), Args: Value{JSON: []byte(in.GetJson()), Parts: in.GetParts()}}
 	if req.Tool == "" {
 		return nil, failf(BadArguments, "the request names no tool")
+	}
+	if len(req.Tool) > maxName || len(req.Pool) > maxName {
+		return nil, failf(BadArguments, "the request's names of pool and tool have %d and %d bytes, %d are possible", len(req.Pool), len(req.Tool), maxName)
 	}
 	if err := checkObject(req.Args.JSON); err != nil {
 		return nil, &Error{Reason: BadArguments, Tool: req.Tool, Message: err.Error()}

@@ -1,14 +1,17 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
 
+	pb "github.com/pitboss-run/pitboss/proto/pitboss/v1"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -21,6 +24,9 @@ const (
 	minPeerPing = 5 * time.Second
 	// maxHeaders bounds the metadata of one call in bytes, as decoded; stock clients send some hundred.
 	maxHeaders = 32 << 10
+	// maxName bounds the names in a call, and maxAdminRequest a whole message that is no call, in bytes.
+	maxName         = 256
+	maxAdminRequest = 16 << 10
 	// spareStreams is how many streams one connection may have beyond the calls that the pools take: looks and health.
 	spareStreams = 256
 	// maxConnections and minConnections bound how many connections the descriptors at hand are turned into.
@@ -29,6 +35,17 @@ const (
 	// refusalPause is how often refused connections are logged at most.
 	refusalPause = time.Second
 )
+
+// smallOrders refuses large messages where none belongs: only calls carry payloads, and what names something is repeated in
+// errors.
+func smallOrders(ctx context.Context, in any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if m, ok := in.(proto.Message); ok && info.FullMethod != pb.Pool_Call_FullMethodName {
+		if size := proto.Size(m); size > maxAdminRequest {
+			return nil, statusOf(failf(BadArguments, "the request has %d bytes, %d are possible", size, maxAdminRequest))
+		}
+	}
+	return handler(ctx, in)
+}
 
 // serverLimits are the options that keep one bad client from costing others, or memory without bound. streams is how many
 // calls one connection may have open; payload the largest message in bytes.

@@ -59,7 +59,7 @@ func TestAllFaultsComeAtOnceWithTheirPlaces(t *testing.T) {
     preload: numpy
 watchdog: {mode: off, require: cgroup}
 log: {level: loud, format: xml}
-access: {}
+telemetry: {}
 `)
 	for _, want := range []struct {
 		line    int
@@ -87,7 +87,7 @@ access: {}
 		{22, "watchdog.require", "not available in this version"},
 		{23, "log.level", `"loud" is not known`},
 		{23, "log.format", `"xml" is not known`},
-		{24, "access", "not available in this version"},
+		{24, "telemetry", "not available in this version"},
 	} {
 		found := false
 		for _, f := range faults {
