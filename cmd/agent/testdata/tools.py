@@ -1,6 +1,7 @@
 """Tools for the tests of the command line."""
 
 import ctypes
+import datetime
 import os
 import time
 
@@ -64,3 +65,8 @@ def segfault():
 @pitboss.tool
 def exit_three():
     os._exit(3)
+
+
+@pitboss.tool
+def moment():
+    return {"day": datetime.date(2026, 1, 2), "seen": {1}}
