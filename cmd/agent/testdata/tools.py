@@ -1,7 +1,6 @@
 """Tools for the tests of the command line."""
 
 import ctypes
-import datetime
 import os
 import time
 
@@ -69,4 +68,6 @@ def exit_three():
 
 @pitboss.tool
 def moment():
+    import datetime
+
     return {"day": datetime.date(2026, 1, 2), "seen": {1}}
