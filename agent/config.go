@@ -33,6 +33,7 @@ type PoolConfig struct {
 	Timeouts      TimeoutsConfig    `yaml:"timeouts" doc:"every wait has an end"`
 	Heartbeat     HeartbeatConfig   `yaml:"heartbeat" doc:"the failure detector"`
 	Limits        LimitsConfig      `yaml:"limits" doc:"what a worker and a call may use"`
+	Serialization string            `yaml:"serialization" doc:"a result that cannot be sent: strict: TypeError; markers: an object with its type and repr in its place"`
 	Guard         string            `yaml:"guard" doc:"lowest kill tier that this pool accepts: tree, or group (no watchdog)"`
 }
 
@@ -107,9 +108,10 @@ func DefaultPool() PoolConfig {
 		Queue: QueueConfig{Max: 1000, Timeout: 10 * time.Second},
 		Timeouts: TimeoutsConfig{Start: 120 * time.Second, Call: 300 * time.Second, Stream: 900 * time.Second,
 			Drain: 30 * time.Second, Kill: 3 * time.Second},
-		Heartbeat: HeartbeatConfig{h.Enabled, h.Interval, h.Timeout, h.MaxMissed, h.InitialDelay, Share(h.Jitter), h.OnLost, h.HeldLimit, h.BlockedLimit},
-		Limits:    LimitsConfig{Payload: ipc.DefaultPayloadLimit},
-		Guard:     "tree",
+		Heartbeat:     HeartbeatConfig{h.Enabled, h.Interval, h.Timeout, h.MaxMissed, h.InitialDelay, Share(h.Jitter), h.OnLost, h.HeldLimit, h.BlockedLimit},
+		Limits:        LimitsConfig{Payload: ipc.DefaultPayloadLimit},
+		Serialization: "strict",
+		Guard:         "tree",
 	}
 }
 
@@ -124,7 +126,7 @@ func (h HeartbeatConfig) detector() heartbeat.Config {
 var notAvailable = map[string]bool{
 	"telemetry": true, "pools[].slots": true, "pools[].affinity": true, "pools[].recycle": true,
 	"pools[].workers.min": true, "pools[].workers.max": true, "pools[].workers.idle": true, "pools[].timeouts.cancel_grace": true,
-	"pools[].limits.memory": true, "pools[].limits.cpu": true, "pools[].limits.pids": true, "pools[].serialization": true,
+	"pools[].limits.memory": true, "pools[].limits.cpu": true, "pools[].limits.pids": true,
 }
 
 // Fault is one thing that is wrong with a configuration.

@@ -142,6 +142,7 @@ func (p PoolConfig) check(c *checker, mode string) {
 		c.number("limits.nofile", int64(p.Limits.NoFile), 64, 1<<20)
 	}
 	c.number("limits.payload", int64(p.Limits.Payload), 1<<10, min(3<<30, ipc.MaxPayloadLimit))
+	c.oneOf("serialization", p.Serialization, "strict", "markers")
 	if p.Guard == "cgroup" {
 		c.add("guard", "tier cgroup is not available in this version; tree is the highest")
 	} else {

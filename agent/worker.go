@@ -116,13 +116,14 @@ type stopOrder struct {
 }
 
 type goOrder struct {
-	Adapter      string `json:"adapter"`
-	Workdir      string `json:"workdir"`
-	PayloadLimit int64  `json:"payload_limit"`
-	Pool         string `json:"pool"`
-	Worker       string `json:"worker"`
-	Index        int    `json:"index"`
-	RunID        string `json:"run_id"`
+	Adapter       string `json:"adapter"`
+	Workdir       string `json:"workdir"`
+	PayloadLimit  int64  `json:"payload_limit"`
+	Pool          string `json:"pool"`
+	Worker        string `json:"worker"`
+	Index         int    `json:"index"`
+	RunID         string `json:"run_id"`
+	Serialization string `json:"serialization"`
 }
 
 func newWorker(p *pool, cfg *poolSettings, l *launcher, index, serial int) *worker {
@@ -270,7 +271,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 	w.wg.Go(w.readControl)
 	w.wg.Go(w.readData)
 	cfg := w.cfg
-	order, err := json.Marshal(goOrder{Adapter: cfg.Adapter, Workdir: cfg.Workdir, PayloadLimit: int64(cfg.Limits.Payload),
+	order, err := json.Marshal(goOrder{Adapter: cfg.Adapter, Serialization: cfg.Serialization, Workdir: cfg.Workdir, PayloadLimit: int64(cfg.Limits.Payload),
 		Pool: w.pool.name, Worker: w.id, Index: w.index, RunID: w.pool.agent.runID})
 	if err != nil {
 		return err

@@ -18,7 +18,15 @@ from pitboss import _wire
 
 STREAM_CHUNKS = 16
 STREAM_BYTES = 1 << 20
-GO_FIELDS = {"adapter": str, "workdir": str, "payload_limit": int, "pool": str, "worker": str, "index": int}
+GO_FIELDS = {
+    "adapter": str,
+    "workdir": str,
+    "payload_limit": int,
+    "pool": str,
+    "worker": str,
+    "index": int,
+    "serialization": str,
+}
 
 
 class Credit:

@@ -50,6 +50,7 @@ class _Worker:
         self.control = Control(CONTROL_FD, self)
         self.main = threading.get_ident()
         self.limit = _wire.DEFAULT_PAYLOAD_LIMIT
+        self.markers = False
         self.adapter: Any = None
         self.tools: Dict[str, Tool] = {}
         self.call_id = 0
@@ -90,6 +91,7 @@ class _Worker:
         go = self.control.go
         assert go is not None
         self.limit = go["payload_limit"]
+        self.markers = go["serialization"] == "markers"
         _context.set_worker(go["worker"], go["pool"], go["index"])
         place, class_name = _adapter.split(go["adapter"])
         reason = "ADAPTER_IMPORT"
@@ -205,7 +207,7 @@ class _Worker:
             else:
                 result = tool.function(**arguments)
                 self.interruptible = False
-            text, parts = _values.encode(result)
+            text, parts = _values.encode(result, "result", self.markers)
         except BaseException as error:
             self.interruptible = False
             if os.getpid() != self.pid:
@@ -235,7 +237,7 @@ class _Worker:
                     item = next(generator)
                 except StopIteration as end:
                     return end.value
-                text, parts = _values.encode(item, f"chunk {index}")
+                text, parts = _values.encode(item, f"chunk {index}", self.markers)
                 if not credit.take(_wire.payload_size(text, parts)):
                     self.cancelled = True
                     raise _errors.Cancelled("the agent is gone")
@@ -267,7 +269,7 @@ class _Worker:
             self.ending = True  # the agent is gone; the control thread says so too
 
     def _send_error(self, call: int, error: BaseException, reason: str) -> None:
-        self._send(_wire.ERROR, call, _answers.error_body(error, reason, self.limit), [])
+        self._send(_wire.ERROR, call, _answers.error_body(error, reason, self.limit, self.markers), [])
 
     # Orders and signals --------------------------------------------------------------------------------------------
 
