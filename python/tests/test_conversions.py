@@ -80,6 +80,7 @@ def rows(heading: str) -> List[Tuple[str, ...]]:
     """The cells in backticks of the rows of the table below a heading of the document."""
     section = DOCUMENT.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(lines) > 5, f"the table below {heading!r} has {len(lines)} rows"
     return [tuple(cell.strip() for cell in line.strip("|").split(" | ")) for line in lines]
 
 

@@ -166,7 +166,7 @@ def encode(value: Any, root: str = "result", markers: bool = False) -> Tuple[byt
     """
     parts: List[bytes] = _MarkedParts() if markers else []
     try:
-        tree = _plain(value, parts)
+        tree = value if type(value) in _PLAIN_TYPES else _plain(value, parts)
         text = _dumps(tree)
     except _Unsendable as bad:
         raise TypeError(f"{_where(root, bad.path)}: {bad.problem}") from None
