@@ -1,4 +1,4 @@
-# The commands of this repository. `make demo` and `make test` need only Go, Python 3.9 or later with venv, and make.
+# The commands of this repository. `make demo` needs only Go, Python 3.9 or later with venv, and make; `make test` also root, Node and npm.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
