@@ -51,6 +51,7 @@ type Agent struct {
 	guard    *guard
 	pools    []*pool // in the order of the config; never changes
 	nextCall atomic.Uint64
+	outcomes *outcomes
 
 	server    *apiServer
 	stop      chan stopRequest // capacity 2: orders to stop
@@ -65,7 +66,7 @@ type Agent struct {
 // New builds an agent: it checks the configuration against this host, finds the interpreters, extracts the Python
 // library and shakes hands with the watchdog. Nothing is started yet.
 func New(o Options) (*Agent, error) {
-	a := &Agent{options: o, log: o.Log, output: o.Output, pid: os.Getpid(), born: time.Now(),
+	a := &Agent{options: o, log: o.Log, output: o.Output, outcomes: newOutcomes(keptOutcomes), pid: os.Getpid(), born: time.Now(),
 		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
 	if a.output == nil {
 		a.output = a.logOutput
