@@ -56,6 +56,7 @@ type Agent struct {
 	access   *access
 	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
+	outcomes *outcomes
 
 	maxPayload int             // bytes that the API takes; fixed when it is made
 	swept      SweepStatus     // fixed when New returns
@@ -80,7 +81,7 @@ type Agent struct {
 // New builds an agent: it checks the configuration against this host, finds the interpreters, extracts the Python
 // library and shakes hands with the watchdog. Nothing is started yet.
 func New(o Options) (*Agent, error) {
-	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, pid: os.Getpid(), born: time.Now(),
+	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, outcomes: newOutcomes(keptOutcomes), pid: os.Getpid(), born: time.Now(),
 		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
 	if a.output == nil {
 		a.output = a.logOutput

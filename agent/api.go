@@ -46,6 +46,7 @@ type (
 		caller
 		admin
 		operator
+		callDesk
 	}
 )
 

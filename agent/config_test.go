@@ -214,7 +214,7 @@ func readers(t *testing.T) map[string]int {
 	return count
 }
 
-// holder is the last name of what a field is selected from: "Limits" for p.cfg.Limits.
+// holder is the last name of what a field is selected from: "Limits" for p.cfg().Limits.
 func holder(x ast.Expr) string {
 	switch x := x.(type) {
 	case *ast.SelectorExpr:

@@ -74,6 +74,9 @@ func (p *pool) lastWords(w *worker, c *call, req *Request, e *Error, expired <-c
 		}
 	default:
 	}
+	if c.ticket.where().cancelled {
+		return nil, p.cancelledRunning(w, c, e)
+	}
 	e.Tool, e.Call = c.tool, c.id
 	return nil, e
 }

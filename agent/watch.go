@@ -81,7 +81,7 @@ func (h *watch) carryOut(d heartbeat.Decision, now time.Duration) {
 	case heartbeat.Welcome:
 		w.pool.welcome(w)
 	case heartbeat.Kill:
-		w.escalate(endOrder{stage: endKill, why: fmt.Sprintf("heartbeat: %s: %s", d.To, d.Why), dump: true}, time.Now())
+		w.escalate(endOrder{stage: endKill, why: fmt.Sprintf("heartbeat: %s: %s", d.To, d.Why), evidence: d.Why, dump: true}, time.Now())
 		return
 	case heartbeat.Tell:
 		w.pool.log.Error("worker is lost; heartbeat.on_lost says report", "worker", w.id, "evidence", d.Why)

@@ -66,6 +66,9 @@ type workerLife struct {
 	exited    *keeperReport // the keeper's word on the worker's end
 	failure   *Error        // why it could not start
 	killer    string        // who ended it and why
+	evidence  string        // on what
+	lastCall  uint64        // that its death ended; 0 for none
+	died      time.Time     // when its death was noticed
 	stack     string        // dumped before a kill
 	stage     endStage
 	ordered   bool // somebody else than its own loop told it to end

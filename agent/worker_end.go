@@ -26,6 +26,8 @@ type endOrder struct {
 	why   string        // for the post-mortem; empty for an ordinary stop
 	grace time.Duration // of endDrain: until the ladder; of endStop: between TERM and KILL
 	dump  bool          // dump the Python stacks first
+	// evidence is what the decision rests on, for the post-mortem; empty for a plain order.
+	evidence string
 }
 
 // order hands an end order to the worker; it never blocks (eight orders deep, and the strongest has been heard by then).
@@ -58,7 +60,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 		return
 	}
 	if o.why != "" && w.life.killer == "" {
-		w.life.killer = o.why
+		w.life.killer, w.life.evidence = o.why, o.evidence
 	}
 	w.life.stage = o.stage
 	w.pool.markEnding(w, o.stage)
@@ -71,7 +73,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 		w.life.deadlines.end = now.Add(o.grace + killPatience)
 	case endKill:
 		if o.dump {
-			w.life.stack = userStack(w.crash.dump(w.process, w.dumpSignal, w.dead), w.pool.agent.library)
+			w.life.stack = userStack(w.dump(dumpLimit), w.pool.agent.library)
 		}
 		_ = w.keeperLink.send(plainOrder{Op: "kill"})
 		w.life.deadlines.end = time.Now().Add(killPatience)
@@ -101,11 +103,16 @@ func (w *worker) overdue(now time.Time) {
 func (w *worker) end() {
 	if w.process != nil {
 		w.waitDead()
+		w.life.died = time.Now()
 		w.hearLastWords()
 	}
 	w.pool.exited(w, w.postMortem(), w.life.failure)
 	if w.keeper != nil {
 		w.waitKeeper()
+		w.cleanedUp()
+	}
+	if w.crash != nil {
+		w.crash.close() // before the pidfds: a dump for somebody else signals through them
 	}
 	if w.link != nil {
 		w.link.close()
@@ -123,8 +130,17 @@ func (w *worker) end() {
 			p.close()
 		}
 	}
-	if w.crash != nil {
-		w.crash.close()
+}
+
+// cleanedUp tells how long it took from the death to the end of the keeper.
+func (w *worker) cleanedUp() {
+	if w.process == nil {
+		return
+	}
+	took := time.Since(w.life.died)
+	w.pool.log.Info("worker cleaned up", "worker", w.id, "took", took.Round(time.Microsecond).String())
+	if w.life.lastCall != 0 {
+		w.pool.agent.outcomes.cleanedUp(w.life.lastCall, took)
 	}
 }
 
@@ -242,10 +258,10 @@ func (w *worker) postMortem() *PostMortem {
 	w.pool.mu.Lock()
 	calls := w.shown.calls
 	w.pool.mu.Unlock()
-	pm := &PostMortem{Killer: w.life.killer, Stack: w.life.stack, Output: w.out.tail(),
+	pm := &PostMortem{Killer: w.life.killer, Evidence: w.life.evidence, Stack: w.life.stack, Output: w.out.tail(),
 		Uptime: time.Since(w.born).Round(time.Millisecond).String(), Calls: calls}
 	if pm.Stack == "" {
-		pm.Stack = userStack(w.crash.text(0), w.pool.agent.library)
+		pm.Stack = userStack(w.crash.lastWords(), w.pool.agent.library)
 	}
 	if e := w.life.exited; e != nil {
 		pm.Code, pm.MaxRSSKB = e.Code, e.MaxRSSKB
