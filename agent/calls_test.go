@@ -232,7 +232,7 @@ func TestLastDump(t *testing.T) {
 
 func TestOutcomesAreBounded(t *testing.T) {
 	o := newOutcomes(3)
-	p := &pool{cfg: PoolConfig{Name: strings.Repeat("p", 63)}}
+	p := &pool{name: strings.Repeat("p", 63)}
 	long := strings.Repeat("ä", 1<<20)
 	fail := &Error{Reason: WorkerDied, Message: long, Traceback: long, PostMortem: &PostMortem{Killer: long, Evidence: long, Tool: long, Stack: long, Output: []string{long, "last"}}}
 	for id := range uint64(5) {
