@@ -38,6 +38,7 @@ type (
 	core interface {
 		caller
 		admin
+		watcher
 	}
 )
 

@@ -155,7 +155,7 @@ func (a *Agent) Status() Status {
 	if a.draining.Load() {
 		state = "draining"
 	}
-	s := Status{Schema: StatusSchema, Watchdog: watchdog,
+	s := Status{Schema: StatusSchema, Watchdog: watchdog, LastDeath: a.death.certificate,
 		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
 			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}}
 	for _, p := range a.pools {

@@ -9,6 +9,8 @@ type Status struct {
 	Agent    AgentStatus    `json:"agent"`
 	Watchdog WatchdogStatus `json:"watchdog"`
 	Pools    []PoolStatus   `json:"pools"`
+	// LastDeath is the certificate of the last agent that died here; absent when none did.
+	LastDeath *DeathCertificate `json:"last_death,omitempty"`
 }
 
 // AgentStatus describes the agent process.

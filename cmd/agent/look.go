@@ -87,6 +87,9 @@ func printStatus(w io.Writer, s agent.Status) error {
 	up := time.Duration(s.Agent.UptimeS * float64(time.Second)).Round(time.Second)
 	fmt.Fprintf(w, "agent     pid %d, %s, up %s, tier %s, run %s\n", s.Agent.PID, s.Agent.State, up, s.Agent.Tier, s.Agent.RunID)
 	fmt.Fprintf(w, "watchdog  pid %d, %s\nsocket    %s\n", s.Watchdog.PID, s.Watchdog.State, s.Agent.Socket)
+	if s.LastDeath != nil {
+		fmt.Fprintln(w, lastDeath(s.LastDeath))
+	}
 	for _, p := range s.Pools {
 		fmt.Fprintf(w, "\npool %s: %s, %d of %d ready, %d busy, %d queued, %s, %s (%s, launcher %d, %s)\n",
 			p.Name, p.State, p.Ready+p.Busy, p.Desired, p.Busy, p.Queued, counted(int(p.CallsTotal), "call"), counted(int(p.ErrorsTotal), "error"), p.StartMethod, p.LauncherPID, p.Python)
