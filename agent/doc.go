@@ -23,7 +23,7 @@
 // pool.mu guards dispatch and every worker's shown. poolLoop.mu guards the two mailboxes of the loop, launcher.mu what is
 // asked of a launcher, children.mu what the agent has started: it is held from a clone until its pid is recorded.
 // workerLink.dataMu is held while a request is written, which may wait for the worker; no other is held while anything is
-// waited for. Two are never held at once, but for launcher.mu and then its output's.
+// waited for. Two are never held at once, but for launcher.mu and then its output's, and a feed's own, which is the last.
 //
 // # How a worker ends
 //

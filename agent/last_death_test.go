@@ -44,7 +44,9 @@ func TestAHostileCertificateIsRefused(t *testing.T) {
 		"two":       {func(t *testing.T, file string) { write(t, file, aCertificate+aCertificate, 0o644) }, "torn"},
 		"a number":  {func(t *testing.T, file string) { write(t, file, "1", 0o644) }, "torn"},
 		"no fields": {func(t *testing.T, file string) { write(t, file, "{}", 0o644) }, "no certificate of schema 1"},
-		"schema 2":  {func(t *testing.T, file string) { write(t, file, strings.Replace(aCertificate, `"schema":1`, `"schema":2`, 1), 0o644) }, "no certificate of schema 1"},
+		"schema 2": {func(t *testing.T, file string) {
+			write(t, file, strings.Replace(aCertificate, `"schema":1`, `"schema":2`, 1), 0o644)
+		}, "no certificate of schema 1"},
 		"too large": {func(t *testing.T, file string) { write(t, file, aCertificate+strings.Repeat(" ", 8<<10), 0o644) }, "larger than 4096 bytes"},
 		"writable":  {func(t *testing.T, file string) { write(t, file, aCertificate, 0o644); chmod(t, file, 0o666) }, "others may write it"},
 		"a link": {func(t *testing.T, file string) {
