@@ -46,6 +46,7 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	rm -rf .build/gen && mkdir -p .build/gen && cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate -o ../.build/gen
 	diff -r --exclude='*.proto' .build/gen/pitboss proto/pitboss
 	go test -count=1 -run Import ./heartbeat ./ipc .
+	go test -count=1 -run TestEventsDocument ./agent
 
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
@@ -63,8 +64,9 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	go build -o .build/bin/bench ./agent/bench
 	.build/bin/bench -out "$(BENCH_OUT)"
 
-gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/
+gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/ and docs/events.md
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
+	go test -count=1 -run TestEventsDocument ./agent -events.write
 
 clean: ## remove what was built
 	rm -rf bin .build .venv

@@ -47,6 +47,7 @@ type (
 		admin
 		operator
 		callDesk
+		watcher
 	}
 )
 

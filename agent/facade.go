@@ -167,10 +167,9 @@ func (a *Agent) Status() Status {
 	if a.draining.Load() {
 		state = "draining"
 	}
-	s := Status{Schema: StatusSchema, Watchdog: watchdog,
+	s := Status{Schema: StatusSchema, Watchdog: watchdog, LastDeath: a.death.certificate,
 		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
 			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}}
-	s.LastDeath = a.lastDeath
 	if a.swept.Killed > 0 || len(a.swept.Left) > 0 || a.swept.Refused != "" {
 		s.Swept = &a.swept
 	}

@@ -209,7 +209,11 @@ func (p *pool) setPhase(phase poolPhase, why *Error) {
 	if phase == p.phase {
 		return
 	}
-	p.log.Info("pool state changed", "from", string(p.phase), "to", string(phase))
+	fields := []slog.Attr{slog.String("from", string(p.phase)), slog.String("to", string(phase))}
+	if phase == poolFailed {
+		fields = append(fields, slog.String("reason", why.Message))
+	}
+	p.emit(poolState, fields...)
 	p.phase = phase
 	p.announce()
 	p.agent.healthChanged()
@@ -241,7 +245,7 @@ func (p *pool) ready(w *worker) {
 		p.offer(w)
 	}
 	p.mu.Unlock()
-	p.log.Info("worker ready", "worker", w.id, "pid", w.process.pid, "after", time.Since(w.born).Round(time.Millisecond).String())
+	w.emit(workerReady, slog.Int("pid", w.process.pid), seconds("after_s", time.Since(w.born)))
 	p.poke()
 }
 
@@ -304,7 +308,7 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 		if c != nil {
 			pm.Call, pm.Tool, w.life.lastCall = c.id, c.tool, c.id
 		}
-		p.log.Info("worker exited", "worker", w.id, "pid", w.process.pid, "end", pm.Cause(), "uptime", pm.Uptime, "calls", pm.Calls)
+		w.emitExited(pm, c)
 		if c != nil {
 			c.ended <- w.died(pm)
 		}
@@ -316,8 +320,9 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 
 func (p *pool) showProcess(w *worker) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	w.shown.pid, w.shown.keeper = w.process.pid, w.keeper.pid
+	p.mu.Unlock()
+	w.emit(workerStarted, slog.Int("pid", w.process.pid), slog.Int("keeper_pid", w.keeper.pid), slog.Int("generation", w.generation))
 }
 
 func (p *pool) showDoing(w *worker, doing string) {
@@ -346,6 +351,7 @@ func (p *pool) learnTools(tools []Tool) {
 // sink is where the lines of one process go.
 func (p *pool) sink(process string) outputSink {
 	return func(stream string, call uint64, line string) {
+		p.agent.lines.publish(outputLine{p.name, process, stream, call, line})
 		p.agent.output(p.name, process, stream, call, line)
 	}
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 )
 
 // maxWorkers is the most workers that a pool may have.
@@ -96,7 +97,7 @@ func (p *pool) scale(n int) error {
 	if p.phase == poolStopped || (p.phase == poolDraining && !p.drained) {
 		return failf(Draining, "pool %q is being stopped", p.name)
 	}
-	p.log.Info("pool scaled", "from", p.desired, "to", n)
+	p.emit(poolScaled, slog.Int("from", p.desired), slog.Int("to", n))
 	p.desired = n
 	p.poke()
 	return nil
@@ -113,14 +114,12 @@ func (a *Agent) Restart(ctx context.Context, worker, pool string) ([]string, err
 		if e != nil {
 			return nil, e
 		}
-		a.log.Info("restart of a pool ordered", "pool", pool)
 		return p.restart(ctx, "", nil)
 	}
 	p, e := a.poolOf(worker)
 	if e != nil {
 		return nil, e
 	}
-	a.log.Info("restart of a worker ordered", "worker", worker)
 	return p.restart(ctx, worker, nil)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"reflect"
 	"slices"
@@ -78,6 +79,11 @@ func changedKeys(a, b reflect.Value, prefix string) (keys []string) {
 // differ are restarted as Restart does it; one whose new settings cannot start keeps the old ones and is in the error. The
 // changes are one line each.
 func (a *Agent) Reload(ctx context.Context) (changes []string, err error) {
+	defer func() {
+		if err != nil {
+			a.emit(agentReloadFailed, slog.String("cause", err.Error()))
+		}
+	}()
 	if a.options.Reload == nil {
 		return nil, failf(BadArguments, "this agent has no configuration file to reload; `pitboss restart --pool POOL` loads new code")
 	}
@@ -169,7 +175,7 @@ func (a *Agent) apply(ctx context.Context, plan reloadPlan, next Config, setting
 	}
 	a.config = next
 	for _, line := range changes {
-		a.log.Info("configuration reloaded", "change", line)
+		a.emit(agentReloaded, slog.String("change", line))
 	}
 	if len(failed) > 0 {
 		e := *asError(failed[0], "")

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"syscall"
 	"time"
 
@@ -138,7 +139,6 @@ func (w *worker) cleanedUp() {
 		return
 	}
 	took := time.Since(w.life.died)
-	w.pool.log.Info("worker cleaned up", "worker", w.id, "took", took.Round(time.Microsecond).String())
 	if w.life.lastCall != 0 {
 		w.pool.agent.outcomes.cleanedUp(w.life.lastCall, took)
 	}
@@ -223,6 +223,7 @@ func (w *worker) hearLast(ev workerEvent) {
 
 // waitKeeper waits until the keeper is gone and collects its status.
 func (w *worker) waitKeeper() {
+	began := time.Now()
 	gone := make(chan struct{})
 	go func() { _ = w.keeper.wait(); close(gone) }()
 	timer := time.NewTimer(w.cfg.Timeouts.Kill + keeperPatience)
@@ -237,7 +238,7 @@ func (w *worker) waitKeeper() {
 				_ = w.keeperLink.send(plainOrder{Op: "kill"})
 			}
 		case <-timer.C:
-			w.pool.log.Error("keeper does not end; killing it, its children fall to the launcher", "worker", w.id, "keeper", w.keeper.pid)
+			w.emit(keeperKilled, slog.Int("keeper_pid", w.keeper.pid))
 			_ = w.keeper.signal(syscall.SIGKILL)
 		}
 	}
@@ -245,8 +246,8 @@ func (w *worker) waitKeeper() {
 	switch {
 	case err != nil:
 		w.pool.log.Error("cannot collect a keeper's status", "worker", w.id, "keeper", w.keeper.pid, "cause", err)
-	case status != 0:
-		w.pool.log.Warn("keeper did not prove its tree empty; the launcher has killed what it left", "worker", w.id, "keeper", w.keeper.pid, "end", statusText(status))
+	default:
+		w.emitCleanup(began, status)
 	}
 }
 

@@ -57,9 +57,9 @@ func newRoot(g *global) *cobra.Command {
 	flags.BoolVar(&g.json, "json", false, "print JSON for programs")
 	flags.StringVar(&g.instance, "instance", "agent", "name of the agent on this host")
 	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g),
-		newCallsCommand(g), newCancelCommand(g), newExplainCommand(g), newStackCommand(g), newPingCommand(g), newStopCommand(g),
-		newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g), newReloadCommand(g), newWaitCommand(g),
-		newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g))
+		newCallsCommand(g), newCancelCommand(g), newExplainCommand(g), newStackCommand(g), newEventsCommand(g), newLogsCommand(g),
+		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
+		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g))
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}

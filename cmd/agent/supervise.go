@@ -163,9 +163,7 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 				os.Stderr.Write(stacks[:runtime.Stack(stacks, true)])
 			case s == syscall.SIGHUP:
 				reloads.Go(func() {
-					if _, err := a.Reload(context.Background()); err != nil {
-						log.Error("reload failed", "cause", err)
-					}
+					_, _ = a.Reload(context.Background()) // an event tells how it went
 				})
 			case stopping:
 				a.Hurry()
