@@ -58,7 +58,7 @@ func newRoot(g *global) *cobra.Command {
 	flags.BoolVar(&g.json, "json", false, "print JSON for programs")
 	flags.StringVar(&g.instance, "instance", "agent", "name of the agent on this host")
 	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g),
-		newPingCommand(g), newStopCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g))
+		newPingCommand(g), newStopCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g), newDoctorCommand(g))
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}
