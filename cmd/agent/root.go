@@ -47,7 +47,7 @@ func (g *global) unreachable(err error) error {
 func newRoot(g *global) *cobra.Command {
 	root := &cobra.Command{Use: "pitboss", Short: "pools of warm Python workers that never leave an orphan",
 		Args:          cobra.ArbitraryArgs, // a word that is no command is for RunE to explain
-		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors: true, SilenceUsage: true,
 		RunE: namesACommand}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fail(exitUsage, nearFlag(cmd, err)+"`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
@@ -59,7 +59,9 @@ func newRoot(g *global) *cobra.Command {
 	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g),
 		newCallsCommand(g), newCancelCommand(g), newExplainCommand(g), newStackCommand(g), newEventsCommand(g), newLogsCommand(g),
 		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
-		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g))
+		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g),
+		newDoctorCommand(g))
+	g.completeNames(root)
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}
