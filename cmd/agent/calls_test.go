@@ -50,6 +50,6 @@ func TestCallsAreSeenExplainedAndCancelled(t *testing.T) {
 	h.pitboss("explain", "99999").want(t, 64, "UNKNOWN_CALL: no call 99999 is known: the last 10000 outcomes are kept", "restart of the agent")
 	h.pitboss("cancel", "x").want(t, 64, `a call's id is a whole number above 0, not "x"`)
 	h.pitboss("explain").want(t, 64, "usage: pitboss explain CALL")
-	h.pitboss("stack", "defualt-0.1").want(t, 64, `UNKNOWN_WORKER: no worker is named "defualt-0.1"; did you mean "default-`)
+	h.pitboss("stack", "defalt-0.1").want(t, 64, `UNKNOWN_WORKER: no worker is named "defalt-0.1"; did you mean "default-`)
 	h.pitboss("calls", "--pool", "nowhere").want(t, 64, `UNKNOWN_POOL: no pool is named "nowhere"`)
 }

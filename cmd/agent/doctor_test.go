@@ -63,7 +63,7 @@ func TestDoctorOfAHealthyHost(t *testing.T) {
 	for _, check := range []string{"config", "runtime dir", "python", "package", "adapter", "socket", "watchdog", "kernel", "tier", "clock", "disk", "files", "processes"} {
 		d.want(t, check, gradeOK, "")
 	}
-	d.want(t, "adapter", gradeOK, "9 tools (add, count")
+	d.want(t, "adapter", gradeOK, "10 tools (add, count")
 	d.want(t, "socket", gradeOK, "no agent there yet")
 	d.want(t, "tier", gradeOK, "tree")
 	e := h.pitboss("doctor", "tools.py")
@@ -76,7 +76,7 @@ func TestDoctorOfAHealthyHost(t *testing.T) {
 	d = h.doctor("--config", "pitboss.yaml")
 	d.want(t, "socket", gradeOK, "an agent listens")
 	d.want(t, "config", gradeOK, "pitboss.yaml, 1 pool")
-	d.want(t, "adapter", gradeOK, "pool default, "+h.path("tools.py")+": 9 tools")
+	d.want(t, "adapter", gradeOK, "pool default, "+h.path("tools.py")+": 10 tools")
 	h.pitboss("stop").want(t, 0)
 	s.exit()
 }
@@ -110,7 +110,7 @@ func TestDoctorSeesWhichPackageWins(t *testing.T) {
 	h.env = append(h.env, "PYTHONPATH="+h.path("site"))
 	d := h.doctor("tools.py")
 	d.want(t, "package", gradeWarn, "another copy is installed, "+h.path("site/pitboss/__init__.py"))
-	d.want(t, "adapter", gradeOK, "9 tools")
+	d.want(t, "adapter", gradeOK, "10 tools")
 	must(t, os.WriteFile(h.path("site/sitecustomize.py"), []byte("import pitboss\n"), 0o644))
 	h.doctor("tools.py").want(t, "package", gradeFail, "workers would import "+h.path("site/pitboss/__init__.py"))
 }

@@ -71,7 +71,8 @@ func newDrainCommand(g *global) *cobra.Command {
 				defer cancel()
 			}
 			err := c.Drain(ctx, pool)
-			if err != nil && ctx.Err() != nil {
+			var remote *client.Error // the agent may see the deadline first
+			if ctx.Err() != nil || (errors.As(err, &remote) && remote.Reason == client.CallTimeout) {
 				err = fail(exitTemporary, "`pitboss status` shows what still runs; `pitboss resume` ends the drain", "calls still run after %s; no new ones are taken", timeout)
 			}
 			return []string{"drained: nothing waits or runs; `pitboss resume` takes calls again"}, map[string]any{"drained": true}, err
