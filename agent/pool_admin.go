@@ -7,7 +7,7 @@ import (
 )
 
 // maxWorkers is the most workers that a pool may have.
-const maxWorkers = 10000
+const maxWorkers = 1000
 
 // restart replaces one worker, or all for an empty id, and waits for the end of that. The roll goes on when ctx ends.
 func (p *pool) restart(ctx context.Context, worker string, settings *poolSettings) ([]string, error) {

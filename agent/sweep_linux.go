@@ -90,8 +90,8 @@ type sweeper struct {
 	ours    map[int]bool   // this process and its ancestors, whatever their environment says
 }
 
-// target is one process of the earlier run, by a handle that was checked after it had been opened.
-type target struct {
+// sweepTarget is one process of the earlier run, by a handle that was checked after it had been opened.
+type sweepTarget struct {
 	pid   int
 	start uint64
 	what  string
@@ -147,7 +147,7 @@ func (w *sweeper) killAll() (killed int, left []int) {
 }
 
 // recorded is who of the record still lives.
-func (w *sweeper) recorded() (targets []target) {
+func (w *sweeper) recorded() (targets []sweepTarget) {
 	for _, e := range w.entries {
 		if w.ours[e.PID] {
 			continue
@@ -160,7 +160,7 @@ func (w *sweeper) recorded() (targets []target) {
 }
 
 // marked is who carries the run id in the environment it was started with, and is this user's.
-func (w *sweeper) marked() (targets []target) {
+func (w *sweeper) marked() (targets []sweepTarget) {
 	dirs, _ := os.ReadDir("/proc")
 	mark := []byte("PITBOSS_RUN_ID=" + w.runID + "\x00")
 	for _, dir := range dirs {
@@ -187,15 +187,15 @@ func carries(pid int, mark []byte) bool {
 
 // openTarget opens a handle first and then looks whether it is the process that is meant: a number that was reused in between
 // shows another start or environment, and one that is reused later does not matter to the handle.
-func openTarget(pid int, what string, meant func(start uint64) bool) (target, bool) {
+func openTarget(pid int, what string, meant func(start uint64) bool) (sweepTarget, bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return target{}, false
+		return sweepTarget{}, false
 	}
 	start, alive := startTime(pid)
 	if alive && meant(start) && unix.PidfdSendSignal(fd, 0, nil, 0) == nil {
-		return target{pid, start, what, fd}, true
+		return sweepTarget{pid, start, what, fd}, true
 	}
 	_ = unix.Close(fd)
-	return target{}, false
+	return sweepTarget{}, false
 }

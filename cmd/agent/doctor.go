@@ -112,7 +112,7 @@ func checkConfiguration(flag string) (agent.Config, finding) {
 	if err != nil {
 		return agent.Default(), ok("config", "none; `pitboss run ADAPTER` needs none")
 	}
-	cfg, err := agent.Load(file)
+	cfg, _, err := agent.LoadAll(file, os.Environ())
 	if err != nil {
 		f := bad("config", "mend the lines above; `pitboss config defaults` shows every key", "%s is not valid", file)
 		f.Output = err.Error()
