@@ -11,14 +11,12 @@ from types import FrameType
 from typing import Any, Dict, List, NoReturn, Optional
 
 from pitboss import _adapter, _answers, _context, _errors, _teardown, _values, _wire
-from pitboss._control import Control, Credit
+from pitboss._control import NUDGE_MS, Control, Credit
 from pitboss._fork_guard import ForkGuard
 from pitboss._tools import BadArguments, Tool, ready_body
 
 DATA_FD, CONTROL_FD, CRASH_FD = 3, 4, 5
 _exit = os._exit  # user code's is wrapped
-# Between two signals to a main thread that has not noticed the end, in milliseconds.
-_NUDGE_MS = 20
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -327,7 +325,7 @@ class _Worker:
         if not (self.ending and self.interruptible and not self.cancelled):
             return None  # it has noticed, or waits for what the end of the links ends
         signal.pthread_kill(self.main, self.cancel_signal)
-        return _NUDGE_MS
+        return NUDGE_MS
 
     def _wake(self) -> None:
         try:
