@@ -138,8 +138,8 @@ func (l *loading) locate(f Fault) Fault {
 	r := l.reader(f.Key)
 	if o := l.set[f.Key]; o.Kind == FromVariable {
 		f.Variable = o.Variable
-		if r != nil {
-			f.Key = renumber(f.Key, -r.base)
+		if i, rest, ok := poolOf(f.Key); ok { // no file to count the pools in: by name
+			f.Key = "pools." + l.cfg.Pools[i].Name + rest
 		}
 		return f
 	}

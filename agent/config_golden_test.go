@@ -37,7 +37,7 @@ var mistakes = []struct {
 	{name: "scalar for a map", files: one("env: A=1")},
 	{name: "list in env", files: one("env: {A: [1]}")},
 	{name: "not a number", files: one("workers: many")},
-	{name: "number out of range", files: one("workers: 1001")},
+	{name: "number out of range", files: one("workers: 0")},
 	{name: "zero or above a minimum", files: one("limits: {nofile: 63}")},
 	{name: "not a duration", files: one("timeouts: {call: 10}")},
 	{name: "duration out of range", files: one("timeouts: {drain: 1s}")},
