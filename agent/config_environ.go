@@ -14,6 +14,7 @@ const overridePrefix = "PITBOSS_"
 var ownVariables = map[string]string{
 	"PITBOSS_SOCKET":          "the agent's socket, for the command line and for programs of `pitboss run`",
 	"PITBOSS_PYTHON":          "interpreter of pools that name none",
+	"PITBOSS_BINARY":          "path of pitboss for programs that launch a private agent",
 	"PITBOSS_WATCHDOG":        "path of the watchdog's binary",
 	GuardEnv:                  "descriptor of the link to the watchdog",
 	"PITBOSS_LOCK_FD":         "descriptor of the lock that watchdog and agent share",

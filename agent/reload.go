@@ -68,6 +68,7 @@ func changedKeys(a, b reflect.Value, prefix string) (keys []string) {
 		switch {
 		case x.Kind() == reflect.Struct:
 			keys = append(keys, changedKeys(x, y, prefix+name+".")...)
+		case (x.Kind() == reflect.Slice || x.Kind() == reflect.Map) && x.Len()+y.Len() == 0: // absent and empty are the same
 		case !reflect.DeepEqual(x.Interface(), y.Interface()):
 			keys = append(keys, prefix+name)
 		}
