@@ -83,12 +83,13 @@ func (g *global) completeNames(root *cobra.Command) {
 		if c.Flags().Lookup("pool") != nil {
 			_ = c.RegisterFlagCompletionFunc("pool", g.completion(poolNames))
 		}
-		switch {
-		case c.ValidArgsFunction != nil:
-		case c.Name() == "call":
+		switch c.Name() {
+		case "call":
 			c.ValidArgsFunction = first(g.completion(toolNames))
-		case c.Name() == "ping":
+		case "ping", "stack", "restart":
 			c.ValidArgsFunction = first(g.completion(workerNames))
+		case "scale", "logs":
+			c.ValidArgsFunction = first(g.completion(poolNames))
 		}
 	}
 }

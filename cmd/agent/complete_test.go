@@ -16,12 +16,10 @@ func TestCompletionOfNames(t *testing.T) {
 	}
 	s := h.serve(onePool)
 	st, _ := s.status()
-	for want, args := range map[string][]string{
-		"add\n":                          {"call", "a"},
-		"default\n":                      {"tools", "--pool", ""},
-		st.Pools[0].Workers[0].ID + "\n": {"ping", ""},
-		"doctor\n":                       {"doc"},
-	} {
+	worker := st.Pools[0].Workers[0].ID
+	for _, c := range [][]string{{"add", "call", "a"}, {"default", "tools", "--pool", ""}, {worker, "ping", ""}, {worker, "stack", ""},
+		{worker, "restart", ""}, {"default", "scale", ""}, {"default", "logs", ""}, {"default", "drain", "--pool", ""}, {"doctor", "doc"}} {
+		want, args := c[0]+"\n", c[1:]
 		if e := h.pitboss(append([]string{"__completeNoDesc"}, args...)...); e.code != 0 || !strings.Contains("\n"+e.stdout, "\n"+want) {
 			t.Errorf("%v: %+v, want %q", args, e, want)
 		}
