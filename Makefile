@@ -1,4 +1,4 @@
-# The commands of this repository. `make demo` and `make test` need only Go, Python 3.9 or later with venv, and make.
+# The commands of this repository. `make demo` needs only Go, Python 3.9 or later with venv, and make; `make test` also root, Node and npm.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
@@ -45,13 +45,15 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	cd proto && $(TOOLS)/buf lint
 	rm -rf .build/gen && mkdir -p .build/gen && cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate -o ../.build/gen
 	diff -r --exclude='*.proto' .build/gen/pitboss proto/pitboss
+	go run ./agent/configdoc > .build/config.md && diff -u docs/config.md .build/config.md
 	go test -count=1 -run Import ./heartbeat ./ipc .
+	go test -count=1 -run TestEventsDocument ./agent
 
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
 
 fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
-	for dir in ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
+	for dir in agent ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$dir; done; done
 	cd python && HYPOTHESIS_PROFILE=fuzz PITBOSS_FUZZ_EXAMPLES=$(FUZZEXAMPLES) ../.venv/bin/python -m pytest -q --timeout 900 -k "test_any_ or round_trip" tests
 
@@ -63,8 +65,10 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	go build -o .build/bin/bench ./agent/bench
 	.build/bin/bench -out "$(BENCH_OUT)"
 
-gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/
+gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md and docs/events.md
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
+	mkdir -p .build && go run ./agent/configdoc > .build/config.md && mv .build/config.md docs/config.md
+	go test -count=1 -run TestEventsDocument ./agent -events.write
 
 clean: ## remove what was built
 	rm -rf bin .build .venv

@@ -219,3 +219,42 @@ func runSteps(t *testing.T, name string, steps []step) {
 }
 
 func quoteForShell(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// TestDocumentsNameCommandsThatExist: every `pitboss COMMAND` and --flag in the documents is one.
+func TestDocumentsNameCommandsThatExist(t *testing.T) {
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	bin := os.Getenv("PITBOSS_BIN")
+	if bin == "" {
+		bin = "bin"
+	}
+	help := map[string]string{}
+	seen := 0
+	for _, name := range append(files, "README.md") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`pitboss ((?:config )?[a-z]+)((?: [^`]*)?)`").FindAllStringSubmatch(string(text), -1) {
+			command := m[1]
+			if _, known := help[command]; !known {
+				out, err := exec.Command(filepath.Join(bin, "pitboss"), append(strings.Fields(command), "--help")...).CombinedOutput()
+				if err != nil {
+					t.Errorf("%s: `pitboss %s` is no command: %s", name, command, out)
+				}
+				help[command] = string(out)
+			}
+			for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(strings.Split(m[2], " -- ")[0], -1) {
+				if !strings.Contains(help[command], flag) {
+					t.Errorf("%s: `pitboss %s` has no flag %s", name, command, flag)
+				}
+			}
+			seen++
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d commands were found", seen)
+	}
+}

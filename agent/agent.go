@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -53,12 +52,16 @@ type Agent struct {
 	buffers  buffers
 	children *children
 	guard    *guard
+	access   *access
 	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
+	outcomes *outcomes
+	events   *feed[event]
+	lines    *feed[outputLine]
+	death    lastDeath
 
-	maxPayload int             // bytes that the API takes; fixed when it is made
-	swept      SweepStatus     // fixed when New returns
-	lastDeath  json.RawMessage // certificate of an earlier agent here, nil for none; fixed when New returns
+	maxPayload int         // bytes that the API takes; fixed when it is made
+	swept      SweepStatus // fixed when New returns
 	record     *runRecord
 	reloading  sync.Mutex // held by a reload
 	config     Config     // as it is carried out; guarded by reloading once Run has begun
@@ -79,8 +82,9 @@ type Agent struct {
 // New builds an agent: it checks the configuration against this host, finds the interpreters, extracts the Python
 // library and shakes hands with the watchdog. Nothing is started yet.
 func New(o Options) (*Agent, error) {
-	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, pid: os.Getpid(), born: time.Now(),
+	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, outcomes: newOutcomes(keptOutcomes), pid: os.Getpid(), born: time.Now(),
 		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
+	a.events, a.lines = newFeed[event](keptEvents, 0, nil), newFeed(keptOutput, keptOutputBytes, outputLine.size)
 	if a.output == nil {
 		a.output = a.logOutput
 	}
@@ -93,9 +97,13 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.access, err = newAccess(o.Config.Access); err != nil {
+		return nil, err
+	}
 	if a.library, err = extractLibrary(orElse(o.LibraryDir, o.RuntimeDir)); err != nil {
 		return nil, err
 	}
+	a.death = readDeath(o.RuntimeDir)
 	var pools []*pool
 	for _, cfg := range o.Config.Pools {
 		py, err := findInterpreter(cfg.Python, cfg.Workdir, os.Getenv)
@@ -110,11 +118,11 @@ func New(o Options) (*Agent, error) {
 		if err := a.sweepAndRecord(); err != nil {
 			return nil, err
 		}
-		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.log, a.watchdogLost, a.drain); err != nil {
+		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.emit, a.watchdogLost, a.drain); err != nil {
 			return nil, err
 		}
 	}
-	if a.children, err = newChildren(func(pid int) { a.log.Warn("killed a stray process that fell to the agent", "pid", pid) }); err != nil {
+	if a.children, err = newChildren(func(pid int) { a.emit(agentStray, slog.Int("pid", pid)) }); err != nil {
 		return nil, err
 	}
 	return a, nil
@@ -159,7 +167,7 @@ func (a *Agent) logOutput(pool, process, stream string, call uint64, line string
 func (a *Agent) Run(ctx context.Context) error {
 	listeners := a.options.Listeners
 	if len(listeners) == 0 {
-		l, err := listenUnix(a.options.Socket)
+		l, err := listenUnix(a.options.Socket, a.options.Config.Access)
 		if err != nil {
 			return a.endEarly(err, nil)
 		}
@@ -170,15 +178,20 @@ func (a *Agent) Run(ctx context.Context) error {
 			return a.endEarly(err, listeners)
 		}
 	}
-	a.server = newServer(a, a.maxPayload)
+	a.server = newServer(a, a.access, serverLimits(a.streamLimit(), a.maxPayload)...)
+	a.server.SetHealth(a.Health())
 	for _, l := range listeners {
 		a.loops.Go(func() {
-			if err := a.server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := a.server.Serve(newBoundedListener(l, a.connectionLimit(), a.log)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				a.log.Error("the API ended", "cause", err)
 				a.Stop("the API ended")
 			}
 		})
 	}
+	a.emit(agentStarted, slog.Int("pid", a.pid), slog.String("run_id", a.runID), slog.String("version", a.options.Version),
+		slog.String("socket", a.options.Socket), slog.Int("pools", len(a.allPools())))
+	a.reportLastDeath()
+	a.reportSweep()
 	a.poolRuns.Go(func() { <-a.drain }) // an agent without pools is no stopped one
 	for _, p := range a.allPools() {
 		a.poolRuns.Go(p.run)
@@ -188,12 +201,15 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loops.Go(a.healthLoop)
 	a.guard.notify("READY=1\nSTATUS=serving on " + a.options.Socket)
 	if len(a.allPools()) == 0 {
-		a.log.Warn("no pool is configured: nothing can be called; add one under `pools:` in the configuration", "config", a.options.ConfigPath)
+		a.emit(agentIdle, slog.String("config", a.options.ConfigPath))
 	}
 	stopped := make(chan struct{})
 	go func() { a.poolRuns.Wait(); close(stopped) }()
 	a.superviseStop(ctx, stopped)
 	close(a.ended)
+	a.emit(agentStopped, seconds("uptime_s", a.uptime()))
+	a.events.close() // their followers are told the end before the server goes
+	a.lines.close()
 	a.server.Stop()
 	a.loops.Wait()
 	a.children.close()
@@ -223,13 +239,12 @@ func (a *Agent) superviseStop(ctx context.Context, stopped <-chan struct{}) {
 		case how = <-a.stop:
 		case <-a.guardLost:
 			if a.options.Config.Watchdog.OnLoss == "continue" {
-				a.log.Warn("the watchdog is gone; serving on in tier group as watchdog.on_loss says")
-				continue
+				continue // in tier group
 			}
 		}
 		if !a.draining.Swap(true) {
 			close(a.drain)
-			a.log.Info("stopping", "calls_running", a.Running())
+			a.emit(agentStopping, slog.Int("calls_running", a.Running()))
 			a.guard.notify("STOPPING=1")
 			a.guard.stopping(a.stopBudget())
 		}
@@ -252,7 +267,7 @@ func (a *Agent) stopBudget() time.Duration {
 
 // Stop begins the drain; why goes to the log. It returns at once; Run returns when everything is gone.
 func (a *Agent) Stop(why string) {
-	a.log.Info("stop ordered", "why", why)
+	a.emit(agentStopOrdered, slog.String("why", why))
 	a.sendStop(stopDrain)
 }
 
@@ -273,7 +288,8 @@ func (a *Agent) sendStop(how stopRequest) {
 	}
 }
 
-func (a *Agent) watchdogLost() {
+func (a *Agent) watchdogLost(cause error) {
+	a.emit(watchdogLost, slog.String("cause", cause.Error()), slog.String("then", a.options.Config.Watchdog.OnLoss))
 	select {
 	case a.guardLost <- struct{}{}:
 	default:

@@ -16,7 +16,10 @@ import (
 
 // TestMain: nothing of an agent may be left when its tests end. Each test checks its own goroutines too (see
 // startTestAgent), so that a leak is named by the test that made it.
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	strictEvents = true
+	goleak.VerifyTestMain(m)
+}
 
 // startTestAgent runs an agent without a watchdog in this process; change may alter its pool, tune the agent before it
 // runs. It ends with the test, and leaves no child and no goroutine. One process can hold one agent at a time: it is a

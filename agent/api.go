@@ -9,8 +9,8 @@ import (
 
 	pb "github.com/pitboss-run/pitboss/proto/pitboss/v1"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -46,26 +46,27 @@ type (
 		caller
 		admin
 		operator
+		callDesk
+		watcher
 	}
 )
 
 // apiServer is the gRPC server on the agent's socket. It decodes, calls the core and encodes; it decides nothing.
 type apiServer struct {
 	grpc   *grpc.Server
-	health *health.Server
-	known  map[string]bool // names that the health service has been told; owned by the health loop
+	health *healthService
 }
 
-// newServer builds the server; limit is the largest payload of any pool in bytes.
-func newServer(c core, limit int) *apiServer {
+// newServer builds the server; only listeners that read their peers' credentials fit it.
+func newServer(c core, who *access, limits ...grpc.ServerOption) *apiServer {
 	s := &apiServer{
-		grpc:   grpc.NewServer(grpc.MaxRecvMsgSize(limit+messageSlack), grpc.MaxSendMsgSize(limit+messageSlack)),
-		health: health.NewServer(),
-		known:  map[string]bool{},
+		grpc:   grpc.NewServer(append(limits, grpc.Creds(peerHandshake{}), grpc.InTapHandle(who.tap), grpc.UnaryInterceptor(smallOrders))...),
+		health: newHealthService(),
 	}
 	pb.RegisterPoolServer(s.grpc, &poolService{core: c})
 	pb.RegisterAdminServer(s.grpc, &adminService{core: c})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
+	reflection.Register(s.grpc)
 	return s
 }
 
@@ -74,7 +75,7 @@ func (s *apiServer) Serve(l net.Listener) error { return s.grpc.Serve(l) }
 
 // Stop takes no new calls, waits up to apiPatience for the last answers, and closes every connection.
 func (s *apiServer) Stop() {
-	s.health.Shutdown()
+	s.health.stop()
 	ended := make(chan struct{})
 	go func() { s.grpc.GracefulStop(); close(ended) }()
 	timer := time.NewTimer(apiPatience)
@@ -85,30 +86,6 @@ func (s *apiServer) Stop() {
 		s.grpc.Stop()
 		<-ended
 	}
-}
-
-// SetHealth publishes which pools serve; the empty name is the agent: serving if all of them are.
-func (s *apiServer) SetHealth(pools map[string]bool) {
-	all := true
-	for name := range s.known {
-		if _, there := pools[name]; !there {
-			s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
-			delete(s.known, name)
-		}
-	}
-	for name, serving := range pools {
-		s.known[name] = true
-		s.health.SetServingStatus(name, servingStatus(serving))
-		all = all && serving
-	}
-	s.health.SetServingStatus("", servingStatus(all))
-}
-
-func servingStatus(serving bool) healthpb.HealthCheckResponse_ServingStatus {
-	if serving {
-		return healthpb.HealthCheckResponse_SERVING
-	}
-	return healthpb.HealthCheckResponse_NOT_SERVING
 }
 
 type poolService struct {
@@ -164,6 +141,9 @@ func requestOf(in *pb.CallRequest) (*Request, error) {
 	req := &Request{Pool: in.GetPool(), Tool: in.GetTool(), Args: Value{JSON: []byte(in.GetJson()), Parts: in.GetParts()}}
 	if req.Tool == "" {
 		return nil, failf(BadArguments, "the request names no tool")
+	}
+	if len(req.Tool) > maxName || len(req.Pool) > maxName {
+		return nil, failf(BadArguments, "the request's names of pool and tool have %d and %d bytes, %d are possible", len(req.Pool), len(req.Tool), maxName)
 	}
 	if err := checkObject(req.Args.JSON); err != nil {
 		return nil, &Error{Reason: BadArguments, Tool: req.Tool, Message: err.Error()}

@@ -23,20 +23,23 @@ const (
 
 // reasonCodes is the one table from reasons to gRPC codes.
 var reasonCodes = map[Reason]codes.Code{
-	BadArguments:    codes.InvalidArgument,
-	UnknownTool:     codes.NotFound,
-	UnknownPool:     codes.NotFound,
-	UnknownWorker:   codes.NotFound,
-	ToolRaised:      codes.Unknown,
-	QueueFull:       codes.ResourceExhausted,
-	PayloadTooLarge: codes.ResourceExhausted,
-	QueueTimeout:    codes.DeadlineExceeded,
-	CallTimeout:     codes.DeadlineExceeded,
-	CallCancelled:   codes.Canceled,
-	WorkerDied:      codes.Aborted,
-	PoolFailed:      codes.Unavailable,
-	Draining:        codes.Unavailable,
-	Internal:        codes.Internal,
+	BadArguments:     codes.InvalidArgument,
+	UnknownTool:      codes.NotFound,
+	UnknownPool:      codes.NotFound,
+	UnknownWorker:    codes.NotFound,
+	UnknownCall:      codes.NotFound,
+	ToolRaised:       codes.Unknown,
+	QueueFull:        codes.ResourceExhausted,
+	PayloadTooLarge:  codes.ResourceExhausted,
+	QueueTimeout:     codes.DeadlineExceeded,
+	CallTimeout:      codes.DeadlineExceeded,
+	CallCancelled:    codes.Canceled,
+	CancelledByAdmin: codes.Canceled,
+	WorkerDied:       codes.Aborted,
+	PoolFailed:       codes.Unavailable,
+	Draining:         codes.Unavailable,
+	PermissionDenied: codes.PermissionDenied,
+	Internal:         codes.Internal,
 }
 
 // statusOf turns an error of the core into a gRPC status with its details.

@@ -10,78 +10,82 @@ import (
 )
 
 // Config is the whole configuration. It is read once and passed on as values; nothing else reads files or environment
-// for settings. Every field's `doc` is its line in `pitboss config defaults`.
+// for settings. The tags of a field are the one source of what is said about it and of how it is checked: doc, unit, min and
+// max (inclusive), oneof, zero (0 is allowed below min), later (known, but not in this version), and default where Default
+// and DefaultPool cannot say it. docs/config.md and `pitboss config defaults` are generated from them.
 type Config struct {
 	Pools    []PoolConfig   `yaml:"pools" doc:"the pools; each runs one adapter in its own workers"`
 	Watchdog WatchdogConfig `yaml:"watchdog" doc:"the guardian process above the agent"`
+	Access   AccessConfig   `yaml:"access" doc:"who may use the socket"`
 	Log      LogConfig      `yaml:"log" doc:"the agent's own log, on stderr"`
 }
 
 // PoolConfig is one adapter and its workers.
 type PoolConfig struct {
-	Name          string            `yaml:"name" doc:"letters a-z, digits, - and _; at most 32; calls say name/tool"`
-	Adapter       string            `yaml:"adapter" doc:"module, path/to/file.py, or either with :Class"`
-	Workdir       string            `yaml:"workdir" doc:"working directory and first place to import from; default: the config file's directory"`
-	Python        string            `yaml:"python" doc:"interpreter; default: $PITBOSS_PYTHON, $VIRTUAL_ENV, .venv in workdir, python3 on the path"`
-	Workers       int               `yaml:"workers" doc:"how many workers are kept ready, 1-1000; default: 2, or 1 on a single core"`
-	Start         string            `yaml:"start" doc:"fork: from a launcher that has imported preload; exec: a fresh interpreter for each"`
-	StartParallel int               `yaml:"start_parallel" doc:"how many workers may be starting at once, 1-100"`
+	Name          string            `yaml:"name" doc:"letters a-z, digits, - and _; at most 32; calls say name/tool" default:"none, must be given"`
+	Adapter       string            `yaml:"adapter" doc:"module, path/to/file.py, or either with :Class" default:"none, must be given"`
+	Workdir       string            `yaml:"workdir" doc:"working directory and first place to import from" default:"the directory of its file"`
+	Python        string            `yaml:"python" doc:"interpreter, 3.9 or later" default:"$PITBOSS_PYTHON, $VIRTUAL_ENV, .venv in workdir, python3 on the path"`
+	Workers       int               `yaml:"workers" doc:"how many workers are kept ready" unit:"workers" min:"1" max:"1000" default:"2, or 1 on a single core"`
+	Start         string            `yaml:"start" doc:"fork: from a launcher that has imported preload; exec: a fresh interpreter for each" oneof:"fork|exec"`
+	StartParallel int               `yaml:"start_parallel" doc:"how many workers may be starting at once" unit:"workers" min:"1" max:"100"`
 	Preload       []string          `yaml:"preload" doc:"modules that the launcher imports before it forks"`
 	Env           map[string]string `yaml:"env" doc:"environment of the workers; values may use {{.Index}} and {{.Pool}}"`
 	Queue         QueueConfig       `yaml:"queue" doc:"calls that wait for a worker"`
 	Timeouts      TimeoutsConfig    `yaml:"timeouts" doc:"every wait has an end"`
 	Heartbeat     HeartbeatConfig   `yaml:"heartbeat" doc:"the failure detector"`
 	Limits        LimitsConfig      `yaml:"limits" doc:"what a worker and a call may use"`
-	Guard         string            `yaml:"guard" doc:"lowest kill tier that this pool accepts: tree, or group (no watchdog)"`
+	Serialization string            `yaml:"serialization" doc:"a result that cannot be sent: strict: TypeError; markers: an object with its type and repr in its place" oneof:"strict|markers"`
+	Guard         string            `yaml:"guard" doc:"lowest kill tier that this pool accepts: tree, or group (no watchdog)" oneof:"tree|group" later:"cgroup"`
 }
 
 // QueueConfig bounds the calls that wait.
 type QueueConfig struct {
-	Max     int           `yaml:"max" doc:"calls that may wait, 0-1000000; above it: QUEUE_FULL"`
-	Timeout time.Duration `yaml:"timeout" doc:"longest wait, 1ms-1h; after it: QUEUE_TIMEOUT"`
+	Max     int           `yaml:"max" doc:"calls that may wait; above it: QUEUE_FULL" unit:"calls" min:"0" max:"1000000"`
+	Timeout time.Duration `yaml:"timeout" doc:"longest wait; after it: QUEUE_TIMEOUT" unit:"duration" min:"1ms" max:"1h"`
 }
 
 // TimeoutsConfig are the pool's deadlines.
 type TimeoutsConfig struct {
-	Start  time.Duration `yaml:"start" doc:"until a worker is ready, 1s-1h; stretched while it makes progress"`
-	Call   time.Duration `yaml:"call" doc:"whole budget of a call that names none, 10ms-24h"`
-	Stream time.Duration `yaml:"stream" doc:"the same for a stream"`
-	Drain  time.Duration `yaml:"drain" doc:"how long running calls may go on at a stop, 5s-300s"`
-	Kill   time.Duration `yaml:"kill" doc:"between TERM and KILL, 10ms-60s"`
+	Start  time.Duration `yaml:"start" doc:"until a worker is ready; stretched while it makes progress" unit:"duration" min:"1s" max:"1h"`
+	Call   time.Duration `yaml:"call" doc:"whole budget of a call that names none" unit:"duration" min:"10ms" max:"24h"`
+	Stream time.Duration `yaml:"stream" doc:"the same for a stream" unit:"duration" min:"10ms" max:"24h"`
+	Drain  time.Duration `yaml:"drain" doc:"how long running calls may go on at a stop" unit:"duration" min:"5s" max:"300s"`
+	Kill   time.Duration `yaml:"kill" doc:"between TERM and KILL" unit:"duration" min:"10ms" max:"60s"`
 }
 
 // HeartbeatConfig is heartbeat.Config with its keys; see there for ranges.
 type HeartbeatConfig struct {
 	Enabled      bool          `yaml:"enabled" doc:"false: only death and a cut link end a worker"`
-	Interval     time.Duration `yaml:"interval" doc:"between two pings, 1s-60s"`
-	Timeout      time.Duration `yaml:"timeout" doc:"longest silence, 5s-300s; at least interval x max_missed"`
-	MaxMissed    int           `yaml:"max_missed" doc:"missed pings in a row, 1-10"`
-	InitialDelay time.Duration `yaml:"initial_delay" doc:"before the first ping, 0s-300s"`
-	Jitter       Share         `yaml:"jitter" doc:"how much the interval varies, 0%-50%"`
-	OnLost       string        `yaml:"on_lost" doc:"replace, or report only"`
-	HeldLimit    time.Duration `yaml:"held_limit" doc:"how long a stopped or frozen worker is kept, 1s-24h"`
-	BlockedLimit time.Duration `yaml:"blocked_limit" doc:"how long a call may block the interpreter without progress, 1s-24h"`
+	Interval     time.Duration `yaml:"interval" doc:"between two pings" unit:"duration" min:"1s" max:"60s"`
+	Timeout      time.Duration `yaml:"timeout" doc:"longest silence; at least interval x max_missed" unit:"duration" min:"5s" max:"300s"`
+	MaxMissed    int           `yaml:"max_missed" doc:"missed pings in a row" unit:"pings" min:"1" max:"10"`
+	InitialDelay time.Duration `yaml:"initial_delay" doc:"before the first ping" unit:"duration" min:"0s" max:"300s"`
+	Jitter       Share         `yaml:"jitter" doc:"how much the interval varies" unit:"share" min:"0%" max:"50%"`
+	OnLost       string        `yaml:"on_lost" doc:"replace, or report only" oneof:"replace|report"`
+	HeldLimit    time.Duration `yaml:"held_limit" doc:"how long a stopped or frozen worker is kept" unit:"duration" min:"1s" max:"24h"`
+	BlockedLimit time.Duration `yaml:"blocked_limit" doc:"how long a call may block the interpreter without progress" unit:"duration" min:"1s" max:"24h"`
 }
 
 // LimitsConfig bounds a worker and its calls.
 type LimitsConfig struct {
-	NoFile  int  `yaml:"nofile" doc:"soft RLIMIT_NOFILE of a worker, 0 keeps the agent's, else 64-1048576"`
-	Core    Size `yaml:"core" doc:"soft RLIMIT_CORE in bytes; 0, because writing a large dump hides a death for seconds"`
-	Payload Size `yaml:"payload" doc:"largest arguments or result, 1KiB-3GiB"`
+	NoFile  int  `yaml:"nofile" doc:"soft RLIMIT_NOFILE of a worker; 0 keeps the agent's" unit:"descriptors" min:"64" max:"1048576" zero:"true"`
+	Core    Size `yaml:"core" doc:"soft RLIMIT_CORE in bytes; 0, because writing a large dump hides a death for seconds" unit:"bytes" min:"0" max:"1048576GiB"`
+	Payload Size `yaml:"payload" doc:"largest arguments or result" unit:"bytes" min:"1KiB" max:"3GiB"`
 }
 
 // WatchdogConfig is how the agent is guarded.
 type WatchdogConfig struct {
-	Mode         string        `yaml:"mode" doc:"auto: under the watchdog; off: without, in tier group"`
-	AgentTimeout time.Duration `yaml:"agent_timeout" doc:"silence of the agent that the watchdog takes for a hang, 3s-300s"`
-	OnLoss       string        `yaml:"on_loss" doc:"when the watchdog dies: drain and end, or continue in tier group"`
-	Require      string        `yaml:"require" doc:"refuse to start below this tier: tree, or empty for no demand"`
+	Mode         string        `yaml:"mode" doc:"auto: under the watchdog; off: without, in tier group" oneof:"auto|off"`
+	AgentTimeout time.Duration `yaml:"agent_timeout" doc:"silence of the agent that the watchdog takes for a hang" unit:"duration" min:"3s" max:"300s"`
+	OnLoss       string        `yaml:"on_loss" doc:"when the watchdog dies: drain and end, or continue in tier group" oneof:"drain|continue"`
+	Require      string        `yaml:"require" doc:"refuse to start below this tier: tree, or empty for no demand" oneof:"|tree" later:"cgroup"`
 }
 
 // LogConfig is the agent's log.
 type LogConfig struct {
-	Level  string `yaml:"level" doc:"debug, info, warn or error"`
-	Format string `yaml:"format" doc:"text, json, or auto: text on a terminal, json elsewhere"`
+	Level  string `yaml:"level" doc:"debug, info, warn or error" oneof:"debug|info|warn|error"`
+	Format string `yaml:"format" doc:"text, json, or auto: text on a terminal, json elsewhere" oneof:"auto|text|json"`
 }
 
 // Share is a part of a whole, 0.1 or "10%".
@@ -106,9 +110,10 @@ func DefaultPool() PoolConfig {
 		Queue: QueueConfig{Max: 1000, Timeout: 10 * time.Second},
 		Timeouts: TimeoutsConfig{Start: 120 * time.Second, Call: 300 * time.Second, Stream: 900 * time.Second,
 			Drain: 30 * time.Second, Kill: 3 * time.Second},
-		Heartbeat: HeartbeatConfig{h.Enabled, h.Interval, h.Timeout, h.MaxMissed, h.InitialDelay, Share(h.Jitter), h.OnLost, h.HeldLimit, h.BlockedLimit},
-		Limits:    LimitsConfig{Payload: ipc.DefaultPayloadLimit},
-		Guard:     "tree",
+		Heartbeat:     HeartbeatConfig{h.Enabled, h.Interval, h.Timeout, h.MaxMissed, h.InitialDelay, Share(h.Jitter), h.OnLost, h.HeldLimit, h.BlockedLimit},
+		Limits:        LimitsConfig{Payload: ipc.DefaultPayloadLimit},
+		Serialization: "strict",
+		Guard:         "tree",
 	}
 }
 
@@ -121,23 +126,32 @@ func (h HeartbeatConfig) detector() heartbeat.Config {
 // notAvailable are keys that a later version reads. They are refused by name: a setting that is silently ignored is worse
 // than an error.
 var notAvailable = map[string]bool{
-	"access": true, "telemetry": true, "pools[].slots": true, "pools[].affinity": true, "pools[].recycle": true,
+	"telemetry": true, "pools[].slots": true, "pools[].affinity": true, "pools[].recycle": true,
 	"pools[].workers.min": true, "pools[].workers.max": true, "pools[].workers.idle": true, "pools[].timeouts.cancel_grace": true,
-	"pools[].limits.memory": true, "pools[].limits.cpu": true, "pools[].limits.pids": true, "pools[].serialization": true,
+	"pools[].limits.memory": true, "pools[].limits.cpu": true, "pools[].limits.pids": true,
 }
 
 // Fault is one thing that is wrong with a configuration.
 type Fault struct {
 	File         string
-	Line, Column int // 0 when the value came from no file
-	Key          string
+	Line, Column int    // 0 when the value came from no file
+	Variable     string // the environment variable that set the value, "" if none did
+	Key          string // "" when the file as a whole cannot be read
 	Problem      string
+
+	other string // key of a second place that is to be named behind the problem
 }
 
 func (f Fault) Error() string {
-	where := ""
-	if f.File != "" {
-		where = fmt.Sprintf("%s:%d:%d: ", f.File, f.Line, f.Column)
+	text := f.Problem
+	if f.Key != "" {
+		text = f.Key + ": " + text
 	}
-	return where + f.Key + ": " + f.Problem
+	if f.Variable != "" {
+		text = "$" + f.Variable + ": " + text
+	}
+	if f.File != "" {
+		text = fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, text)
+	}
+	return text
 }

@@ -3,13 +3,14 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
-	"time"
 
-	"github.com/pitboss-run/pitboss/ipc"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,52 +41,25 @@ func (c *checker) add(key, format string, args ...any) {
 	c.faults = append(c.faults, Fault{Key: joinKey(c.key, key), Problem: fmt.Sprintf(format, args...)})
 }
 
-func (c *checker) oneOf(key, value string, allowed ...string) {
-	for _, a := range allowed {
-		if value == a {
-			return
-		}
-	}
-	c.add(key, "%q is not known; it must be one of %q", value, allowed)
-}
-
-func (c *checker) duration(key string, v, low, high time.Duration) {
-	if v < low || v > high {
-		c.add(key, "%s is out of range; it must be between %s and %s", v, low, high)
-	}
-}
-
-func (c *checker) number(key string, v, low, high int64) {
-	if v < low || v > high {
-		c.add(key, "%d is out of range; it must be between %d and %d", v, low, high)
-	}
-}
-
 func (c Config) faults() []Fault {
 	top := &checker{}
-	top.oneOf("watchdog.mode", c.Watchdog.Mode, "auto", "off")
-	top.oneOf("watchdog.on_loss", c.Watchdog.OnLoss, "drain", "continue")
-	top.duration("watchdog.agent_timeout", c.Watchdog.AgentTimeout, 3*time.Second, 300*time.Second)
-	if c.Watchdog.Require == "cgroup" {
-		top.add("watchdog.require", "tier cgroup is not available in this version; tree is the highest")
-	} else {
-		top.oneOf("watchdog.require", c.Watchdog.Require, "", "tree")
-	}
+	c.Access.check(top)
+	top.tags(reflect.ValueOf(c), "")
 	if c.Watchdog.Mode == "off" && c.Watchdog.Require != "" {
 		top.add("watchdog.require", "%q cannot be had with watchdog.mode: off; remove one of the two", c.Watchdog.Require)
 	}
-	top.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
-	top.oneOf("log.format", c.Log.Format, "auto", "text", "json")
 	faults := top.faults
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	workers := 0
 	for i, p := range c.Pools {
 		check := &checker{key: fmt.Sprintf("pools[%d]", i)}
 		p.check(check, c.Watchdog.Mode)
-		if seen[p.Name] {
+		if first, twice := seen[p.Name]; twice {
 			check.add("name", "%q is the name of another pool; names must differ", p.Name)
+			check.faults[len(check.faults)-1].other = fmt.Sprintf("pools[%d].name", first)
+		} else {
+			seen[p.Name] = i
 		}
-		seen[p.Name] = true
 		workers += p.Workers
 		faults = append(faults, check.faults...)
 	}
@@ -113,10 +87,9 @@ func (p PoolConfig) check(c *checker, mode string) {
 		c.add("name", "%q is no pool name; use 1 to 32 of a-z, 0-9, - and _, beginning with a letter or digit", p.Name)
 	}
 	p.checkPlaces(c)
-	c.number("workers", int64(p.Workers), 1, 1000)
-	c.oneOf("start", p.Start, "fork", "exec")
-	c.number("start_parallel", int64(p.StartParallel), 1, 100)
-	for name, value := range p.Env {
+	c.tags(reflect.ValueOf(p), "")
+	for _, name := range slices.Sorted(maps.Keys(p.Env)) {
+		value := p.Env[name]
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			c.add("env", "%q is no name of a variable", name)
 		}
@@ -124,27 +97,12 @@ func (p PoolConfig) check(c *checker, mode string) {
 			c.add("env."+name, "cannot expand %q: %v", value, err)
 		}
 	}
-	c.number("queue.max", int64(p.Queue.Max), 0, 1_000_000)
-	c.duration("queue.timeout", p.Queue.Timeout, time.Millisecond, time.Hour)
-	c.duration("timeouts.start", p.Timeouts.Start, time.Second, time.Hour)
-	c.duration("timeouts.call", p.Timeouts.Call, 10*time.Millisecond, 24*time.Hour)
-	c.duration("timeouts.stream", p.Timeouts.Stream, 10*time.Millisecond, 24*time.Hour)
-	c.duration("timeouts.drain", p.Timeouts.Drain, 5*time.Second, 300*time.Second)
-	c.duration("timeouts.kill", p.Timeouts.Kill, 10*time.Millisecond, time.Minute)
 	if err := p.Heartbeat.detector().Validate(); err != nil {
 		for line := range strings.Lines(err.Error()) {
-			key, problem, _ := strings.Cut(strings.TrimSpace(line), ": ")
-			c.add(key, "%s", problem)
+			if key, problem, _ := strings.Cut(strings.TrimSpace(line), ": "); !c.has(key) {
+				c.add(key, "%s", problem)
+			}
 		}
-	}
-	if p.Limits.NoFile != 0 {
-		c.number("limits.nofile", int64(p.Limits.NoFile), 64, 1<<20)
-	}
-	c.number("limits.payload", int64(p.Limits.Payload), 1<<10, min(3<<30, ipc.MaxPayloadLimit))
-	if p.Guard == "cgroup" {
-		c.add("guard", "tier cgroup is not available in this version; tree is the highest")
-	} else {
-		c.oneOf("guard", p.Guard, "tree", "group")
 	}
 	if mode == "off" && p.Guard == "tree" {
 		c.add("guard", "tier tree cannot be had with watchdog.mode: off; say guard: group if killing by process groups is enough")

@@ -3,6 +3,8 @@ package agent
 import (
 	"fmt"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -13,6 +15,10 @@ func DefaultsYAML() string {
 	cfg := Default()
 	pool := DefaultPool()
 	pool.Name, pool.Adapter = "default", "tools.py"
+	return commented(cfg, pool)
+}
+
+func commented(cfg Config, pool PoolConfig) string {
 	cfg.Pools = []PoolConfig{pool}
 	var b strings.Builder
 	writeYAML(&b, reflect.ValueOf(cfg), "")
@@ -22,7 +28,14 @@ func DefaultsYAML() string {
 func writeYAML(b *strings.Builder, v reflect.Value, indent string) {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)
-		fmt.Fprintf(b, "%s# %s\n%s%s:", indent, field.Tag.Get("doc"), indent, field.Tag.Get("yaml"))
+		doc := field.Tag.Get("doc")
+		if text := rangeText(field); text != "" && field.Tag.Get("oneof") == "" {
+			doc += " (" + text + ")"
+		}
+		if text := field.Tag.Get("default"); text != "" {
+			doc += "; default: " + text
+		}
+		fmt.Fprintf(b, "%s# %s\n%s%s:", indent, doc, indent, field.Tag.Get("yaml"))
 		value := v.Field(i)
 		switch {
 		case value.Kind() == reflect.Struct:
@@ -41,10 +54,20 @@ func writeYAML(b *strings.Builder, v reflect.Value, indent string) {
 	}
 }
 
+// plain is a text that needs no quotes in YAML.
+var plain = regexp.MustCompile(`^[A-Za-z/][A-Za-z0-9_./-]*$`)
+
+func yamlText(text string) string {
+	if plain.MatchString(text) && !strings.EqualFold(text, "null") {
+		return text
+	}
+	return strconv.Quote(text) // Go's escapes are a part of those of YAML
+}
+
 func yamlScalar(v reflect.Value) string {
 	switch value := v.Interface().(type) {
 	case time.Duration:
-		return value.String()
+		return durationText(value)
 	case Share:
 		return fmt.Sprintf("%g%%", 100*float64(value))
 	case Size:
@@ -53,12 +76,13 @@ func yamlScalar(v reflect.Value) string {
 		}
 		return fmt.Sprint(int64(value))
 	case string:
-		if value == "" {
-			return `""`
-		}
-		return value
+		return yamlText(value)
 	case []string:
-		return "[" + strings.Join(value, ", ") + "]"
+		var items []string
+		for _, item := range value {
+			items = append(items, yamlText(item))
+		}
+		return "[" + strings.Join(items, ", ") + "]"
 	case map[string]string:
 		return "{}"
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// Load reads a configuration file. All faults come at once, each with file, line, key and what to do: the error joins
-// Fault values.
+// Load reads one configuration file, without conf.d and without the environment. All faults come at once, each with file,
+// line, key and what to do: the error joins Fault values.
 func Load(path string) (Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -25,36 +25,54 @@ func Load(path string) (Config, error) {
 }
 
 func parseConfig(path string, text []byte) (Config, error) {
-	r := &configReader{file: path, dir: filepath.Dir(path), at: map[string]position{}}
-	cfg := Default()
+	l := newLoading()
+	l.read(path, text)
+	cfg, _, err := l.finish()
+	return cfg, err
+}
+
+// parseYAML is the one document of a file, nil if it is empty.
+func (r *configReader) parseYAML(text []byte) (body ast.Node) {
+	defer func() { // the parser is a library, and the text may be anything
+		if p := recover(); p != nil {
+			r.whole(1, 1, fmt.Sprintf("cannot parse: %v", p))
+			body = nil
+		}
+	}()
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return Config{}, fmt.Errorf("cannot parse %q: %s", path, strings.TrimSpace(yaml.FormatError(err, false, true)))
-	}
-	if len(file.Docs) > 1 {
-		return Config{}, fmt.Errorf("cannot parse %q: it holds %d documents; one is allowed", path, len(file.Docs))
-	}
-	if len(file.Docs) == 1 && file.Docs[0].Body != nil {
-		r.into(reflect.ValueOf(&cfg).Elem(), file.Docs[0].Body, "", "")
-	}
-	for i := range cfg.Pools {
-		cfg.Pools[i].resolve(r.dir)
-	}
-	for _, f := range cfg.faults() {
-		if p, ok := r.nearest(f.Key); ok {
-			f.File, f.Line, f.Column = path, p.line, p.column
+		line, column, problem := 1, 1, err.Error()
+		var syntax *yaml.SyntaxError
+		if errors.As(err, &syntax) {
+			problem = syntax.Message
+			if syntax.Token != nil && syntax.Token.Position != nil {
+				line, column = max(1, syntax.Token.Position.Line), max(1, syntax.Token.Position.Column)
+			}
 		}
-		r.faults = append(r.faults, f)
+		r.whole(line, column, "cannot parse: "+problem)
+		return nil
 	}
-	sort.SliceStable(r.faults, func(i, j int) bool { return r.faults[i].Line < r.faults[j].Line })
-	if len(r.faults) == 0 {
-		return cfg, nil
+	var bodies []ast.Node
+	for _, doc := range file.Docs {
+		if doc.Body != nil {
+			bodies = append(bodies, doc.Body)
+		}
 	}
-	var all []error
-	for _, f := range r.faults {
-		all = append(all, f)
+	if len(bodies) > 1 {
+		p := place(bodies[1])
+		r.whole(p.line, p.column, fmt.Sprintf("cannot parse: the file holds %d documents; one is allowed", len(bodies)))
+		return nil
 	}
-	return Config{}, errors.Join(all...)
+	if len(bodies) == 0 {
+		return nil
+	}
+	return bodies[0]
+}
+
+// whole notes that nothing can be said about the keys of this file.
+func (r *configReader) whole(line, column int, problem string) {
+	r.broken = true
+	r.faults = append(r.faults, Fault{File: r.file, Line: line, Column: column, Problem: problem})
 }
 
 // resolve makes the pool's paths absolute, from the directory of its file.
@@ -87,21 +105,33 @@ type position struct{ line, column int }
 
 // configReader walks the syntax tree beside the struct, so that every fault has its place and none hides another.
 type configReader struct {
-	file, dir string
-	faults    []Fault
-	at        map[string]position // of every key that was given
+	file   string
+	faults []Fault
+	at     map[string]position // of every key that stands in the file
+	given  map[string]position // of those that set a value
+	broken bool                // no key could be read
+	base   int                 // how many pools earlier files have given
+	pools  int                 // how many this one gives
+}
+
+// place is where a node stands; the start of the file if its token does not say.
+func place(n ast.Node) position {
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return position{max(1, t.Position.Line), max(1, t.Position.Column)}
+	}
+	return position{1, 1}
 }
 
 func (r *configReader) fault(n ast.Node, key, format string, args ...any) {
-	p := n.GetToken().Position
-	r.faults = append(r.faults, Fault{r.file, p.Line, p.Column, key, fmt.Sprintf(format, args...)})
+	p := place(n)
+	r.faults = append(r.faults, Fault{File: r.file, Line: p.line, Column: p.column, Key: key, Problem: fmt.Sprintf(format, args...)})
 }
 
 // nearest is the position of a key or of the closest one above it.
-func (r *configReader) nearest(key string) (position, bool) {
+func (r *configReader) nearest(key string) position {
 	for key != "" {
 		if p, ok := r.at[key]; ok {
-			return p, true
+			return p
 		}
 		i := strings.LastIndexAny(key, ".[")
 		if i < 0 {
@@ -109,14 +139,13 @@ func (r *configReader) nearest(key string) (position, bool) {
 		}
 		key = key[:i]
 	}
-	return position{1, 1}, true
+	return position{1, 1}
 }
 
 // into puts the node into v. key names it ("pools[0].name"), general is the same without numbers ("pools[].name").
 func (r *configReader) into(v reflect.Value, n ast.Node, key, general string) {
 	if key != "" {
-		p := n.GetToken().Position
-		r.at[key] = position{p.Line, p.Column}
+		r.at[key] = place(n)
 	}
 	if _, null := n.(*ast.NullNode); null {
 		return // an empty key keeps its default
@@ -190,12 +219,18 @@ func (r *configReader) intoMap(v reflect.Value, n ast.Node, key string) {
 	}
 	m := reflect.MakeMap(v.Type())
 	for _, pair := range values {
+		name := pair.Key.GetToken().Value
+		path := joinKey(key, name)
 		text, ok := scalarText(pair.Value)
 		if !ok {
-			r.fault(pair.Value, joinKey(key, pair.Key.GetToken().Value), "must be a text")
+			r.fault(pair.Value, path, "must be a text")
 			continue
 		}
-		m.SetMapIndex(reflect.ValueOf(pair.Key.GetToken().Value), reflect.ValueOf(text))
+		if _, twice := r.given[path]; twice {
+			r.fault(pair.Key, path, "is given twice")
+		}
+		r.at[path], r.given[path] = place(pair.Value), place(pair.Value)
+		m.SetMapIndex(reflect.ValueOf(name), reflect.ValueOf(text))
 	}
 	v.Set(m)
 }
@@ -205,6 +240,9 @@ func (r *configReader) intoSlice(v reflect.Value, n ast.Node, key, general strin
 	if !ok {
 		r.fault(n, key, "must be a list")
 		return
+	}
+	if v.Type().Elem().Kind() != reflect.Struct {
+		r.given[key] = place(n)
 	}
 	s := reflect.MakeSlice(v.Type(), len(list.Values), len(list.Values))
 	for i, item := range list.Values {
@@ -229,6 +267,7 @@ func scalarText(n ast.Node) (string, bool) {
 }
 
 func (r *configReader) intoScalar(v reflect.Value, n ast.Node, key, general string) {
+	r.given[key] = place(n)
 	text, ok := scalarText(n)
 	if values, isMap := pairs(n); isMap && len(values) > 0 && notAvailable[general+"."+values[0].Key.GetToken().Value] {
 		r.fault(n, key+"."+values[0].Key.GetToken().Value, "not available in this version; give a single value")
@@ -245,17 +284,23 @@ func (r *configReader) intoScalar(v reflect.Value, n ast.Node, key, general stri
 
 // didYouMean names the candidate that is at most two edits away.
 func didYouMean(name string, candidates []string) string {
+	best := nearest(name, candidates)
+	if best == "" {
+		sort.Strings(candidates)
+		return "; known here: " + strings.Join(candidates, ", ")
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+// nearest is the candidate that is at most two edits away, "" if none is.
+func nearest(name string, candidates []string) string {
 	best, distance := "", 3
 	for _, c := range candidates {
 		if d := editDistance(name, c); d < distance {
 			best, distance = c, d
 		}
 	}
-	if best == "" {
-		sort.Strings(candidates)
-		return "; known here: " + strings.Join(candidates, ", ")
-	}
-	return fmt.Sprintf("; did you mean %q?", best)
+	return best
 }
 
 func editDistance(a, b string) int {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,14 +22,22 @@ const (
 
 // crashFile is where a worker's faulthandler writes: a memfd and not a pipe, because a full pipe can block a crashing
 // worker, and because it can be read after the death.
-type crashFile struct{ file *os.File }
+type crashFile struct {
+	file *os.File
+
+	mu   sync.Mutex // held during a dump, by which two of them do not mix; guards the following
+	told int64      // where what nobody has been told begins, in bytes
+	// owed says that a dump was asked for and did not come in time: the signal may still be pending, as in a stopped process.
+	owed   bool
+	closed bool
+}
 
 func newCrashFile(id string) (*crashFile, error) {
 	fd, err := unix.MemfdCreate("pitboss-crash-"+id, unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("cannot create the crash file of %s: %w", id, err)
 	}
-	return &crashFile{os.NewFile(uintptr(fd), "crash file of "+id)}, nil
+	return &crashFile{file: os.NewFile(uintptr(fd), "crash file of "+id)}, nil
 }
 
 // text is what the worker wrote so far, from offset on, cut from the front to maxStack.
@@ -54,32 +63,79 @@ func (c *crashFile) size() int64 {
 }
 
 // dump asks the worker for the Python stacks of all threads and waits until they are written, dead says that the worker
-// is gone, or dumpLimit is over. faulthandler answers in the signal handler itself, so C code that holds the GIL does
-// not hinder it; a stopped process does.
-func (c *crashFile) dump(process *pidfd, sig int, dead <-chan struct{}) string {
-	start := c.size()
-	if sig == 0 || process.signal(syscall.Signal(sig)) != nil {
-		return ""
+// is gone, or limit is over; then complete is false. faulthandler answers in the signal handler itself, so C code that
+// holds the GIL does not hinder it; a stopped process does.
+func (c *crashFile) dump(process *pidfd, sig int, dead <-chan struct{}, limit time.Duration) (text string, complete bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || sig == 0 {
+		return "", false
 	}
+	begun := time.Now()
+	if c.owed && c.size() > c.told { // the one that was too late for who asked
+		late, complete := c.await(c.told, dead, limit)
+		if !complete {
+			return strings.TrimSpace(late), false
+		}
+		c.told, c.owed = c.told+int64(len(late)), false
+	}
+	// A signal that is still pending is not sent again: what it brings is written after this moment.
+	if !c.owed && process.signal(syscall.Signal(sig)) != nil {
+		return "", false
+	}
+	c.owed = true
+	text, complete = c.await(c.told, dead, limit-time.Since(begun))
+	if complete {
+		c.told, c.owed = c.told+int64(len(text)), false
+	}
+	return strings.TrimSpace(text), complete
+}
+
+// await reads what comes after start until it is a whole dump that grows no more.
+func (c *crashFile) await(start int64, dead <-chan struct{}, limit time.Duration) (text string, complete bool) {
 	tick := time.NewTicker(dumpQuiet)
 	defer tick.Stop()
-	limit := time.NewTimer(dumpLimit)
-	defer limit.Stop()
+	patience := time.NewTimer(limit)
+	defer patience.Stop()
 	last := start
 	for {
 		select {
 		case <-tick.C:
 			size := c.size()
 			if size > start && size == last {
-				return c.text(start)
+				if text := c.read(start, size); wholeDump(text) {
+					return text, true
+				}
 			}
 			last = size
-		case <-limit.C:
-			return c.text(start)
+		case <-patience.C:
+			return c.read(start, c.size()), false
 		case <-dead:
-			return c.text(start)
+			return c.read(start, c.size()), false
 		}
 	}
 }
 
-func (c *crashFile) close() { _ = c.file.Close() }
+// lastWords is what the worker wrote at its death: without the dumps that somebody was given while it lived, and
+// without one that came too late for that.
+func (c *crashFile) lastWords() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return lastDump(c.text(c.told), c.owed)
+}
+
+func (c *crashFile) read(from, to int64) string {
+	b := make([]byte, to-from)
+	n, _ := c.file.ReadAt(b, from)
+	return string(b[:n])
+}
+
+// close waits for a dump that is being read.
+func (c *crashFile) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.closed = true
+		_ = c.file.Close()
+	}
+}

@@ -33,6 +33,36 @@ func userStack(dump, library string) string {
 	return strings.Join(parts, "\n\n")
 }
 
+// wholeDump says that a dump has its thread that took the signal, which is the main thread and so the oldest: CPython
+// writes the youngest first.
+func wholeDump(text string) bool {
+	_, frames, found := strings.Cut(text, "Current thread ")
+	return found && strings.HasSuffix(text, "\n") && strings.Count(frames, "\n") > 1
+}
+
+// lastDump is the last words in what a crash file holds: a fatal error, if there is one; else, when the first dump was owed
+// to somebody, what follows it. A dump begins where a thread comes that the one before has.
+func lastDump(text string, owed bool) string {
+	if fatal := strings.LastIndex(text, "Fatal Python error: "); fatal >= 0 {
+		return text[fatal:]
+	}
+	if !owed {
+		return text
+	}
+	seen, at := map[string]bool{}, 0
+	for line := range strings.Lines(text) {
+		if strings.HasSuffix(strings.TrimSpace(line), "(most recent call first):") {
+			_, name, _ := strings.Cut(strings.TrimSpace(line), "hread ") // "Thread …" and "Current thread …" may be the same
+			if seen[name] {
+				return text[at:]
+			}
+			seen[name] = true
+		}
+		at += len(line)
+	}
+	return ""
+}
+
 // dumpedThread is one thread of a dump: its title line and its frames, the innermost first.
 type dumpedThread struct {
 	title  string

@@ -16,8 +16,9 @@ const (
 	requestEnvelope = 64
 )
 
-// call is one call that a worker runs. Exactly one of a final frame and ended is delivered.
+// call is one try to run a call on a worker. Exactly one of a final frame and ended is delivered.
 type call struct {
+	ticket *ticket
 	id     uint64
 	tool   string
 	stream bool
@@ -25,12 +26,12 @@ type call struct {
 	ended  chan *Error     // capacity 1: the worker died
 }
 
-func (p *pool) newCall(tool string, stream bool) *call {
+func newCall(t *ticket, stream bool) *call {
 	frames := 1
 	if stream {
 		frames += streamChunks
 	}
-	return &call{id: p.agent.nextCall.Add(1), tool: tool, stream: stream, frames: make(chan *ipc.Frame, frames), ended: make(chan *Error, 1)}
+	return &call{ticket: t, id: t.id, tool: t.tool, stream: stream, frames: make(chan *ipc.Frame, frames), ended: make(chan *Error, 1)}
 }
 
 // takes says whether a chunk may come now: the last place is for the final frame.
@@ -46,7 +47,11 @@ type waiter struct {
 // acquire finds a worker for a call, waiting in the queue if need be, and makes the call that worker's current one.
 func (p *pool) acquire(ctx context.Context, c *call, deadline time.Time) (*worker, *Error) {
 	p.mu.Lock()
-	if e := p.refusal(); e != nil {
+	e := p.refusal()
+	if c.ticket.place.cancelled {
+		e = p.cancelled(c.ticket)
+	}
+	if e != nil {
 		p.rejected++
 		p.mu.Unlock()
 		return nil, e
@@ -119,6 +124,7 @@ func (p *pool) takeIdle() *worker {
 // assign makes c the current call of w; p.mu is held and w is in no list.
 func (p *pool) assign(w *worker, c *call) {
 	w.shown.current = c
+	c.ticket.place.worker, c.ticket.place.began = w.id, time.Now()
 	w.shown.calls++
 	p.calls++
 	p.transition(w, eventCallBegan)
@@ -144,6 +150,7 @@ func (p *pool) giveBack(w *worker, c *call) {
 	if w.shown.current == c && w.shown.state != stateStopping { // else its death is nobody's outcome any more
 		p.free(w)
 	}
+	c.ticket.place.worker, c.ticket.place.began = "", time.Time{}
 }
 
 // free ends the current call of w and makes it ready for the next; p.mu is held.
@@ -187,9 +194,12 @@ func (p *pool) deliver(w *worker, f *ipc.Frame) error {
 		return &ipc.ProtocolError{Code: "credit", Detail: "CHUNK over the stream's credit, or for a call that is no stream"}
 	}
 	c.frames <- f // has room: only this reader writes to it
-	if f.Type != ipc.Chunk && w.shown.state != stateStopping {
-		// A call in a stopping worker stays current: the slot is never handed on.
-		p.free(w)
+	if f.Type != ipc.Chunk {
+		c.ticket.place.answered = true
+		if w.shown.state != stateStopping {
+			// A call in a stopping worker stays current: the slot is never handed on.
+			p.free(w)
+		}
 	}
 	p.mu.Unlock()
 	return nil

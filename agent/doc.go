@@ -23,8 +23,8 @@
 // pool.mu guards dispatch and every worker's shown. poolLoop.mu guards the two mailboxes of the loop, launcher.mu what is
 // asked of a launcher, children.mu what the agent has started: it is held from a clone until its pid is recorded.
 // workerLink.dataMu is held while a request is written, which may wait for the worker; no other is held while anything is
-// waited for. Two are never held at once, but for launcher.mu and then its output's, and Agent.poolsMu (pools come, go or are told
-// to stop) and then poolLoop.mu. Agent.reloading is held by a whole reload.
+// waited for. Two are never held at once, but for launcher.mu and then its output's, Agent.poolsMu (pools come, go or are told to
+// stop) and then poolLoop.mu, and a feed's own, which is the last. Agent.reloading is held by a whole reload.
 //
 // # Settings
 //

@@ -10,20 +10,23 @@ type Reason string
 
 // The reasons, as they appear in google.rpc.ErrorInfo.
 const (
-	BadArguments    Reason = "BAD_ARGUMENTS"     // the arguments do not fit the tool's signature, or are no JSON object
-	UnknownTool     Reason = "UNKNOWN_TOOL"      // no pool has a tool of that name
-	UnknownPool     Reason = "UNKNOWN_POOL"      // no pool of that name
-	UnknownWorker   Reason = "UNKNOWN_WORKER"    // no worker of that id
-	ToolRaised      Reason = "TOOL_RAISED"       // user code raised; the traceback is in the error
-	QueueFull       Reason = "QUEUE_FULL"        // the pool's queue holds queue.max calls
-	PayloadTooLarge Reason = "PAYLOAD_TOO_LARGE" // arguments or result over limits.payload
-	QueueTimeout    Reason = "QUEUE_TIMEOUT"     // the call waited too long; it never ran
-	CallTimeout     Reason = "CALL_TIMEOUT"      // the call's deadline passed while it ran; its worker was replaced
-	CallCancelled   Reason = "CLIENT"            // the client went away or cancelled
-	WorkerDied      Reason = "WORKER_DIED"       // the worker ended during the call; a post-mortem is in the error
-	PoolFailed      Reason = "POOL_FAILED"       // nobody can start in this pool; the traceback says why
-	Draining        Reason = "DRAINING"          // the agent takes no new calls
-	Internal        Reason = "INTERNAL"          // a fault of pitboss itself
+	BadArguments     Reason = "BAD_ARGUMENTS"     // the arguments do not fit the tool's signature, or are no JSON object
+	UnknownTool      Reason = "UNKNOWN_TOOL"      // no pool has a tool of that name
+	UnknownPool      Reason = "UNKNOWN_POOL"      // no pool of that name
+	UnknownWorker    Reason = "UNKNOWN_WORKER"    // no worker of that id
+	UnknownCall      Reason = "UNKNOWN_CALL"      // no call of that id waits, runs or is remembered
+	ToolRaised       Reason = "TOOL_RAISED"       // user code raised; the traceback is in the error
+	QueueFull        Reason = "QUEUE_FULL"        // the pool's queue holds queue.max calls
+	PayloadTooLarge  Reason = "PAYLOAD_TOO_LARGE" // arguments or result over limits.payload
+	QueueTimeout     Reason = "QUEUE_TIMEOUT"     // the call waited too long; it never ran
+	CallTimeout      Reason = "CALL_TIMEOUT"      // the call's deadline passed while it ran; its worker was replaced
+	CallCancelled    Reason = "CLIENT"            // the client went away or cancelled
+	CancelledByAdmin Reason = "ADMIN"             // an administrator ended the call
+	WorkerDied       Reason = "WORKER_DIED"       // the worker ended during the call; a post-mortem is in the error
+	PoolFailed       Reason = "POOL_FAILED"       // nobody can start in this pool; the traceback says why
+	Draining         Reason = "DRAINING"          // the agent takes no new calls
+	PermissionDenied Reason = "PERMISSION_DENIED" // the caller's user has no role that may do this
+	Internal         Reason = "INTERNAL"          // a fault of pitboss itself
 )
 
 // Error is the failure of one call or order. Callers branch on Reason by errors.As.
@@ -41,7 +44,7 @@ type Error struct {
 	RetryAfter time.Duration
 	// MayHaveRun is true when user code may have had effects before the failure.
 	MayHaveRun bool
-	// PostMortem is set for WORKER_DIED and CALL_TIMEOUT.
+	// PostMortem is set for WORKER_DIED, CALL_TIMEOUT and, of a call that ran, ADMIN.
 	PostMortem *PostMortem
 }
 
@@ -58,6 +61,11 @@ type PostMortem struct {
 	Signal string `json:"signal,omitempty"`
 	// Killer is empty when the worker ended by itself, else who ended it and why ("heartbeat: blocked for 10.2s", …).
 	Killer string `json:"killer,omitempty"`
+	// Evidence is what the kill was decided on, as the kernel's counters that showed no progress; empty for a plain order.
+	Evidence string `json:"evidence,omitempty"`
+	// Call and Tool are what it ran; 0 and empty when it was idle.
+	Call uint64 `json:"call,omitempty"`
+	Tool string `json:"tool,omitempty"`
 	// Stack is the last Python stack from the crash file, at most 64 KiB; Output the worker's last 50 output lines.
 	Stack  string   `json:"stack,omitempty"`
 	Output []string `json:"output,omitempty"`
@@ -65,6 +73,9 @@ type PostMortem struct {
 	Calls  uint64   `json:"calls"`
 	// MaxRSSKB is the peak resident memory in KiB, 0 when not known.
 	MaxRSSKB int64 `json:"max_rss_kb,omitempty"`
+	// CleanUpMS is the time in milliseconds from the noticed death to the proof that nothing of its tree is left. It is known
+	// only after the caller has its answer: `explain` and the log tell it.
+	CleanUpMS float64 `json:"clean_up_ms,omitempty"`
 }
 
 // Cause is one line: how the process ended and who ended it.

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -46,7 +48,7 @@ func (a *Agent) choosePool(req *Request) (*pool, *Error) {
 			return p, nil
 		}
 		return nil, &Error{Reason: UnknownPool, Pool: req.Pool, Tool: req.Tool,
-			Message: fmt.Sprintf("no pool is named %q; there are: %s", req.Pool, strings.Join(a.poolNames(), ", "))}
+			Message: fmt.Sprintf("no pool is named %q; there are: %s%s", req.Pool, strings.Join(a.poolNames(), ", "), nearName(req.Pool, a.poolNames()))}
 	}
 	pools := a.allPools()
 	switch len(pools) {
@@ -108,6 +110,15 @@ func (a *Agent) Tools(ctx context.Context, name string) ([]Tool, error) {
 	return tools, nil
 }
 
+func (a *Agent) workerNames() (names []string) {
+	for _, p := range a.allPools() {
+		p.mu.Lock()
+		names = slices.AppendSeq(names, maps.Keys(p.workers))
+		p.mu.Unlock()
+	}
+	return names
+}
+
 // Health says for each pool whether a call would be taken now.
 func (a *Agent) Health() map[string]bool {
 	health := map[string]bool{}
@@ -143,7 +154,7 @@ func (a *Agent) Ping(ctx context.Context, id string) (Pong, error) {
 			return Pong{}, &Error{Reason: CallTimeout, Worker: id, Message: fmt.Sprintf("worker %s did not answer the ping in time; see its heartbeat in `pitboss status`", id)}
 		}
 	}
-	return Pong{}, &Error{Reason: UnknownWorker, Worker: id, Message: fmt.Sprintf("no worker is named %q; `pitboss status` lists them", id)}
+	return Pong{}, &Error{Reason: UnknownWorker, Worker: id, Message: fmt.Sprintf("no worker is named %q; `pitboss status` lists them%s", id, nearName(id, a.workerNames()))}
 }
 
 // Status is a snapshot; each pool's part is consistent in itself.
@@ -156,10 +167,9 @@ func (a *Agent) Status() Status {
 	if a.draining.Load() {
 		state = "draining"
 	}
-	s := Status{Schema: StatusSchema, Watchdog: watchdog,
+	s := Status{Schema: StatusSchema, Watchdog: watchdog, LastDeath: a.death.certificate,
 		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
 			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}}
-	s.LastDeath = a.lastDeath
 	if a.swept.Killed > 0 || len(a.swept.Left) > 0 || a.swept.Refused != "" {
 		s.Swept = &a.swept
 	}

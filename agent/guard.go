@@ -61,10 +61,10 @@ func InheritedGuard() (fd int, supervised bool, err error) {
 // promises nothing.
 type guard struct {
 	file    *os.File
-	log     *slog.Logger
+	emit    func(*eventKind, ...slog.Attr)
 	version string
 	pid     int
-	onLoss  func()          // called once, when the watchdog is gone
+	onLoss  func(error)     // called once, when the watchdog is gone
 	giveUp  <-chan struct{} // closed when the agent begins to stop: then nobody waits for a silent watchdog any more
 
 	mu      sync.Mutex
@@ -82,12 +82,12 @@ var (
 
 // newGuard shakes hands: HELLO must be answered by a WELCOME of the same version within handshakePatience. From the end
 // of giveUp on no spawn waits for an answer.
-func newGuard(fd int, version, runID string, grace time.Duration, log *slog.Logger, onLoss func(), giveUp <-chan struct{}) (*guard, error) {
+func newGuard(fd int, version, runID string, grace time.Duration, emit func(*eventKind, ...slog.Attr), onLoss func(error), giveUp <-chan struct{}) (*guard, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("cannot use the watchdog's link: %w", err)
 	}
-	g := &guard{file: os.NewFile(uintptr(fd), "watchdog link"), log: log, version: version, onLoss: onLoss, giveUp: giveUp,
-		waiting: map[uint64]chan error{}, state: "armed", done: make(chan struct{})}
+	g := &guard{file: os.NewFile(uintptr(fd), "watchdog link"), emit: emit, version: version, onLoss: onLoss, giveUp: giveUp,
+		waiting: map[uint64]chan error{}, state: "unknown", done: make(chan struct{})}
 	go g.readLoop()
 	hello := ipc.GuardMessage{Kind: ipc.GuardHello, Value: grace.Microseconds(), Text: version + " " + runID}
 	if err := g.ask(hello, nil, handshakePatience); err != nil {
@@ -262,7 +262,10 @@ func (g *guard) setState(state string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state != state && g.state != "gone" {
-		g.log.Warn("watchdog state changed", "from", g.state, "to", state)
+		kind := map[string]*eventKind{"armed": watchdogArmed, "silent": watchdogSilent}[state]
+		if kind != nil { // closed is no news
+			g.emit(kind, slog.Int("pid", g.pid), slog.String("from", g.state))
+		}
 		g.state = state
 	}
 }
@@ -331,8 +334,7 @@ func (g *guard) lost(err error) {
 	}
 	g.mu.Unlock()
 	if !closed {
-		g.log.Error("watchdog lost", "cause", err)
-		g.onLoss()
+		g.onLoss(err)
 	}
 }
 

@@ -41,6 +41,7 @@ type launcher struct {
 	failure                   *Error        // set before failed is closed
 	failed                    chan struct{} // it could not start; failure says why
 	heard                     chan struct{} // its link has been read to the end
+	end                       string        // how it ended; set before dead is closed
 	dead                      chan struct{} // the process has ended and is reaped
 
 	mu      sync.Mutex
@@ -108,6 +109,7 @@ func (l *launcher) waitDeath() {
 	l.hearLastWords()
 	l.fail(&Error{Reason: PoolFailed, Pool: l.pool,
 		Message: fmt.Sprintf("launcher of pool %q (pid %d) %s", l.pool, l.process.pid, statusText(status))})
+	l.end = statusText(status)
 	close(l.dead)
 	l.link.close()
 	l.out.close()

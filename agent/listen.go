@@ -14,9 +14,9 @@ import (
 // maxSocketPath is the longest path of a unix socket (sun_path, unix(7)), without its final zero.
 const maxSocketPath = 107
 
-// listenUnix listens on a socket that only our user can connect to. A socket file that nobody answers on is a leftover
+// listenUnix listens on a socket that only our user can connect to, and those whom who allows. A socket file that nobody answers on is a leftover
 // and is replaced; one that answers belongs to a living agent and is an error.
-func listenUnix(path string) (net.Listener, error) {
+func listenUnix(path string, who AccessConfig) (net.Listener, error) {
 	if len(path) > maxSocketPath {
 		return nil, fmt.Errorf("cannot listen on %q: the path has %d bytes, %d are possible; name a shorter one with --socket", path, len(path), maxSocketPath)
 	}
@@ -30,7 +30,34 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %q: %w", path, err)
 	}
+	if err := openSocket(path, who); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
 	return l, nil
+}
+
+// openSocket lets those connect whom the lists name: by the file's group where that says it all, else everybody, and the
+// credentials of each connection decide.
+func openSocket(path string, who AccessConfig) error {
+	if !who.Shared() {
+		return nil
+	}
+	mode := os.FileMode(0o666)
+	if name, ok := who.socketGroup(); ok {
+		gid, err := lookUpGroup(name)
+		if err != nil {
+			return fmt.Errorf("cannot give the socket %q to its group: %w", path, err)
+		}
+		if err := os.Chown(path, -1, int(gid)); err != nil {
+			return fmt.Errorf("cannot give the socket to group %q: %w; the agent's user must be in that group, or root", name, err)
+		}
+		mode = 0o660
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return fmt.Errorf("cannot open the socket to those whom access: names: %w", err)
+	}
+	return nil
 }
 
 func removeStale(path string) error {

@@ -15,6 +15,9 @@ import (
 // errUnsent is a request that did not reach its worker whole: nothing of the call has run.
 var errUnsent = errors.New("the request was not written")
 
+// toolRetryPause is the hint of a ToolError that says it may be tried again and no time.
+const toolRetryPause = time.Second
+
 // perform runs a call on the worker that acquire gave it, until its one outcome; errUnsent when there is none because
 // it never began.
 func (p *pool) perform(ctx context.Context, w *worker, c *call, req *Request, deadline time.Time, chunk func(*Value) error) (*Result, error) {
@@ -71,6 +74,9 @@ func (p *pool) lastWords(w *worker, c *call, req *Request, e *Error, expired <-c
 		}
 	default:
 	}
+	if c.ticket.where().cancelled {
+		return nil, p.cancelledRunning(w, c, e)
+	}
 	e.Tool, e.Call = c.tool, c.id
 	return nil, e
 }
@@ -114,6 +120,9 @@ func (p *pool) outcome(w *worker, c *call, f *ipc.Frame) (*Result, error) {
 	}
 	e := &Error{Reason: Reason(body.Reason), Pool: p.name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
 		Type: body.Type, Traceback: body.Traceback, Data: body.Data, Message: body.Message}
+	if body.Retryable {
+		e.RetryAfter = toolRetryPause
+	}
 	switch e.Reason {
 	case BadArguments:
 		e.MayHaveRun = false

@@ -84,30 +84,41 @@ func (p *pool) poke() {
 
 // call runs one request to its outcome. chunk is nil for a unary call.
 func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error) (*Result, error) {
-	if len(req.Args.Parts) > ipc.MaxParts {
-		return nil, failf(PayloadTooLarge, "arguments with %d binary parts are over the limit of %d; join some of them", len(req.Args.Parts), ipc.MaxParts)
-	}
-	if size := (&Value{JSON: req.Args.JSON, Parts: req.Args.Parts}).size(); size+requestEnvelope+6*len(req.Tool) > int(p.cfg().Limits.Payload) {
-		return nil, failf(PayloadTooLarge, "arguments of %d bytes are over the limit of %d; raise limits.payload of pool %q", size, p.cfg().Limits.Payload, p.name)
-	}
 	if req.Timeout <= 0 {
 		req.Timeout = p.cfg().Timeouts.Call
 		if chunk != nil {
 			req.Timeout = p.cfg().Timeouts.Stream
 		}
 	}
-	deadline := time.Now().Add(req.Timeout)
+	came := time.Now()
+	t := &ticket{id: p.agent.nextCall.Add(1), pool: p, tool: req.Tool, came: came, deadline: came.Add(req.Timeout)}
+	p.agent.outcomes.begin(t)
+	result, err := p.carry(ctx, t, req, chunk)
+	p.agent.outcomes.end(t, t.where(), err)
+	return result, err
+}
+
+// carry takes a call through its tries to its outcome.
+func (p *pool) carry(ctx context.Context, t *ticket, req *Request, chunk func(*Value) error) (*Result, error) {
+	if len(req.Args.Parts) > ipc.MaxParts {
+		return nil, p.tooLarge(t, "arguments with %d binary parts are over the limit of %d; join some of them", len(req.Args.Parts), ipc.MaxParts)
+	}
+	if size := (&Value{JSON: req.Args.JSON, Parts: req.Args.Parts}).size(); size+requestEnvelope+6*len(req.Tool) > int(p.cfg().Limits.Payload) {
+		return nil, p.tooLarge(t, "arguments of %d bytes are over the limit of %d; raise limits.payload of pool %q", size, p.cfg().Limits.Payload, p.name)
+	}
 	for {
-		result, err := p.try(ctx, req, deadline, chunk)
+		result, err := p.try(ctx, t, req, chunk)
 		if err != errUnsent {
 			return result, err
 		}
 		// Nothing of it has run, so another worker may have it.
-		e := &Error{Pool: p.name, Tool: req.Tool}
+		e := &Error{Pool: p.name, Tool: req.Tool, Call: t.id}
 		switch {
+		case p.unsent(t):
+			e = p.cancelled(t)
 		case ctx.Err() != nil:
 			e.Reason, e.Message = CallCancelled, fmt.Sprintf("client of the call to %q went away while its request was written; it never ran", req.Tool)
-		case !time.Now().Before(deadline):
+		case !time.Now().Before(t.deadline):
 			e.Reason, e.Message = CallTimeout, fmt.Sprintf("call to %q could not be handed to a worker within %s: the worker did not read it; it never ran", req.Tool, req.Timeout)
 		default:
 			continue
@@ -117,10 +128,16 @@ func (p *pool) call(ctx context.Context, req *Request, chunk func(*Value) error)
 	}
 }
 
+func (p *pool) tooLarge(t *ticket, format string, args ...any) *Error {
+	e := failf(PayloadTooLarge, format, args...)
+	e.Pool, e.Tool, e.Call = p.name, t.tool, t.id
+	return e
+}
+
 // try gives a call to one worker; errUnsent if that worker did not get it.
-func (p *pool) try(ctx context.Context, req *Request, deadline time.Time, chunk func(*Value) error) (*Result, error) {
-	c := p.newCall(req.Tool, chunk != nil)
-	w, e := p.acquire(ctx, c, deadline)
+func (p *pool) try(ctx context.Context, t *ticket, req *Request, chunk func(*Value) error) (*Result, error) {
+	c := newCall(t, chunk != nil)
+	w, e := p.acquire(ctx, c, t.deadline)
 	if e != nil {
 		e.Pool, e.Tool, e.Call = p.name, c.tool, c.id
 		return nil, e
@@ -131,7 +148,15 @@ func (p *pool) try(ctx context.Context, req *Request, deadline time.Time, chunk 
 		e.Call = c.id
 		return nil, e
 	}
-	return p.perform(ctx, w, c, req, deadline, chunk)
+	return p.perform(ctx, w, c, req, t.deadline, chunk)
+}
+
+// unsent takes a call back from a worker that did not get it, and says whether it was cancelled meanwhile.
+func (p *pool) unsent(t *ticket) (cancelled bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.place.worker, t.place.began, t.place.answered = "", time.Time{}, false
+	return t.place.cancelled
 }
 
 // checkTool says why a request cannot be served by the tools of this pool; nil while they are not known.
@@ -147,7 +172,7 @@ func (p *pool) checkTool(req *Request, stream bool) *Error {
 	}
 	names := slices.Sorted(maps.Keys(p.tools))
 	return &Error{Reason: UnknownTool, Pool: p.name, Tool: req.Tool,
-		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s", p.name, req.Tool, strings.Join(names, ", "))}
+		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s%s", p.name, req.Tool, strings.Join(names, ", "), nearName(req.Tool, names))}
 }
 
 // refusal says why no call may come in now, nil if it may; p.mu is held.
@@ -184,7 +209,11 @@ func (p *pool) setPhase(phase poolPhase, why *Error) {
 	if phase == p.phase {
 		return
 	}
-	p.log.Info("pool state changed", "from", string(p.phase), "to", string(phase))
+	fields := []slog.Attr{slog.String("from", string(p.phase)), slog.String("to", string(phase))}
+	if phase == poolFailed {
+		fields = append(fields, slog.String("reason", why.Message))
+	}
+	p.emit(poolState, fields...)
 	p.phase = phase
 	p.announce()
 	p.agent.healthChanged()
@@ -216,7 +245,7 @@ func (p *pool) ready(w *worker) {
 		p.offer(w)
 	}
 	p.mu.Unlock()
-	p.log.Info("worker ready", "worker", w.id, "pid", w.process.pid, "after", time.Since(w.born).Round(time.Millisecond).String())
+	w.emit(workerReady, slog.Int("pid", w.process.pid), seconds("after_s", time.Since(w.born)))
 	p.poke()
 }
 
@@ -261,6 +290,9 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 	p.mu.Lock()
 	p.withdraw(w)
 	c := w.shown.current
+	if c != nil && c.ticket.place.worker == w.id { // else it was not sent, and is tried elsewhere
+		c.ticket.place.answered = true
+	}
 	w.shown.current, w.shown.exited = nil, true
 	p.tellDrain()
 	starting := w.shown.readyAt.IsZero()
@@ -273,7 +305,10 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 		failure = w.died(pm)
 	}
 	if pm != nil {
-		p.log.Info("worker exited", "worker", w.id, "pid", w.process.pid, "end", pm.Cause(), "uptime", pm.Uptime, "calls", pm.Calls)
+		if c != nil {
+			pm.Call, pm.Tool, w.life.lastCall = c.id, c.tool, c.id
+		}
+		w.emitExited(pm, c)
 		if c != nil {
 			c.ended <- w.died(pm)
 		}
@@ -285,8 +320,9 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 
 func (p *pool) showProcess(w *worker) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	w.shown.pid, w.shown.keeper = w.process.pid, w.keeper.pid
+	p.mu.Unlock()
+	w.emit(workerStarted, slog.Int("pid", w.process.pid), slog.Int("keeper_pid", w.keeper.pid), slog.Int("generation", w.generation))
 }
 
 func (p *pool) showDoing(w *worker, doing string) {
@@ -315,6 +351,7 @@ func (p *pool) learnTools(tools []Tool) {
 // sink is where the lines of one process go.
 func (p *pool) sink(process string) outputSink {
 	return func(stream string, call uint64, line string) {
+		p.agent.lines.publish(outputLine{p.name, process, stream, call, line})
 		p.agent.output(p.name, process, stream, call, line)
 	}
 }

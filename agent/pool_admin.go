@@ -3,10 +3,11 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 )
 
 // maxWorkers is the most workers that a pool may have.
-const maxWorkers = 10000
+const maxWorkers = 1000
 
 // restart replaces one worker, or all for an empty id, and waits for the end of that. The roll goes on when ctx ends.
 func (p *pool) restart(ctx context.Context, worker string, settings *poolSettings) ([]string, error) {
@@ -96,7 +97,7 @@ func (p *pool) scale(n int) error {
 	if p.phase == poolStopped || (p.phase == poolDraining && !p.drained) {
 		return failf(Draining, "pool %q is being stopped", p.name)
 	}
-	p.log.Info("pool scaled", "from", p.desired, "to", n)
+	p.emit(poolScaled, slog.Int("from", p.desired), slog.Int("to", n))
 	p.desired = n
 	p.poke()
 	return nil
@@ -113,33 +114,27 @@ func (a *Agent) Restart(ctx context.Context, worker, pool string) ([]string, err
 		if e != nil {
 			return nil, e
 		}
-		a.log.Info("restart of a pool ordered", "pool", pool)
 		return p.restart(ctx, "", nil)
 	}
 	p, e := a.poolOf(worker)
 	if e != nil {
 		return nil, e
 	}
-	a.log.Info("restart of a worker ordered", "worker", worker)
 	return p.restart(ctx, worker, nil)
 }
 
 // poolOf finds the pool that has a worker of that id.
 func (a *Agent) poolOf(worker string) (*pool, *Error) {
-	var ids []string
 	for _, p := range a.allPools() {
 		p.mu.Lock()
 		w := p.workers[worker]
-		for id := range p.workers {
-			ids = append(ids, id)
-		}
 		p.mu.Unlock()
 		if w != nil {
 			return p, nil
 		}
 	}
 	return nil, &Error{Reason: UnknownWorker, Worker: worker,
-		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, didYouMean(worker, ids))}
+		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, nearName(worker, a.workerNames()))}
 }
 
 // chosen is the named pool, or all of them for an empty name.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -14,7 +15,7 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 		case <-l.ready:
 			select {
 			case <-l.dead:
-				p.log.Warn("launcher died; its workers serve on, a new generation starts", "pid", l.process.pid, "generation", l.generation)
+				p.emit(launcherLost, slog.Int("pid", l.process.pid), slog.Int("generation", l.generation))
 				s.notYet = now.Add(s.restarts.next(now))
 				p.setLauncher(nil)
 			default:
@@ -24,7 +25,7 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 		case <-l.failed:
 			s.failures++
 			s.failure = l.failure
-			p.log.Warn("launcher did not start", "try", s.failures, "cause", l.failure.Message)
+			p.emit(launcherStartFailed, slog.Int("try", s.failures), slog.String("cause", l.failure.Message))
 			s.notYet = now.Add(s.restarts.next(now))
 			if s.failed() {
 				s.notYet = now.Add(p.loop.probe)
@@ -46,7 +47,7 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 		if s.failed() {
 			s.notYet = now.Add(p.loop.probe)
 		}
-		p.log.Error("cannot start a launcher", "cause", err)
+		p.emit(launcherStartFailed, slog.Int("try", s.failures), slog.String("cause", err.Error()))
 		return nil
 	}
 	p.setLauncher(l)
@@ -60,7 +61,7 @@ func (p *pool) newLauncher(cfg *poolSettings) (*launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.log.Info("launcher started", "pid", l.process.pid, "generation", l.generation, "python", cfg.py.path)
+	p.emit(launcherStarted, slog.Int("pid", l.process.pid), slog.Int("generation", l.generation), slog.String("python", cfg.py.path))
 	p.loop.running = append(p.loop.running, l)
 	p.loop.workers.Go(func() {
 		timeout := time.NewTimer(cfg.Timeouts.Start)
@@ -73,6 +74,7 @@ func (p *pool) newLauncher(cfg *poolSettings) (*launcher, error) {
 		}
 		p.poke()
 		<-l.dead
+		p.emit(launcherExited, slog.Int("pid", l.process.pid), slog.Int("generation", l.generation), slog.String("end", l.end))
 		p.poke()
 	})
 	return l, nil
@@ -107,7 +109,7 @@ func (p *pool) launcherHangs(l *launcher) {
 	l.missed++
 	missed := l.missed
 	l.mu.Unlock()
-	p.log.Warn("launcher did not answer in time", "pid", l.process.pid, "times", missed)
+	p.emit(launcherLate, slog.Int("pid", l.process.pid), slog.Int("times", missed))
 	if missed >= 2 {
 		l.kill()
 	}

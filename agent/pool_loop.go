@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -137,7 +138,6 @@ func (p *pool) takeExits(now time.Time) {
 	p.loop.mu.Unlock()
 	for _, r := range exits {
 		if p.rollEnded(r) {
-			p.log.Warn("successor did not start", "worker", r.worker.id, "cause", r.failure.Message)
 			continue
 		}
 		s := &p.loop.slots[r.worker.index]
@@ -145,7 +145,7 @@ func (p *pool) takeExits(now time.Time) {
 		case r.starting && r.failure != nil:
 			s.failures++
 			s.failure = r.failure
-			p.log.Warn("worker did not start", "worker", r.worker.id, "try", s.failures, "cause", r.failure.Message)
+			r.worker.emit(workerStartFailed, slog.Int("try", s.failures), slog.String("cause", r.failure.Message))
 			s.notYet = now.Add(s.restarts.next(now))
 			if s.failed() {
 				s.notYet = now.Add(p.loop.probe)

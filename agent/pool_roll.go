@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 )
@@ -118,6 +119,7 @@ func (p *pool) turnRoll() (tell func()) {
 	if p.startSuccessors(r); len(r.pairs) == 0 {
 		p.loop.roll = nil
 		slices.Sort(r.done)
+		p.emit(poolRestarted, slog.Int("workers", len(r.done)))
 		return func() { r.reply <- rollResult{workers: r.done} }
 	}
 	return nil
@@ -247,6 +249,7 @@ func (p *pool) abortRoll(r *roll) (tell func()) {
 	e := *r.failure
 	e.Reason, e.Pool = PoolFailed, p.name
 	e.Message = fmt.Sprintf("cannot restart pool %q: %s; %s", p.name, e.Message, r.remains())
+	p.emit(poolRestartFailed, slog.String("cause", r.failure.Message), slog.Int("workers", len(r.done)))
 	return func() { r.reply <- rollResult{workers: r.done, err: &e} }
 }
 

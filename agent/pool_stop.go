@@ -1,6 +1,9 @@
 package agent
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // launcherPatience is how long a launcher may take to end after its last keeper.
 const launcherPatience = 5 * time.Second
@@ -89,7 +92,7 @@ func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
 			if now.Before(p.loop.stopBy) {
 				return p.loop.stopBy, false
 			}
-			p.log.Warn("launcher does not end; killing it", "pid", l.process.pid)
+			p.emit(launcherKilled, slog.Int("pid", l.process.pid))
 			l.kill()
 			return now.Add(time.Second), false
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"reflect"
 	"slices"
@@ -67,6 +68,7 @@ func changedKeys(a, b reflect.Value, prefix string) (keys []string) {
 		switch {
 		case x.Kind() == reflect.Struct:
 			keys = append(keys, changedKeys(x, y, prefix+name+".")...)
+		case (x.Kind() == reflect.Slice || x.Kind() == reflect.Map) && x.Len()+y.Len() == 0: // absent and empty are the same
 		case !reflect.DeepEqual(x.Interface(), y.Interface()):
 			keys = append(keys, prefix+name)
 		}
@@ -78,6 +80,11 @@ func changedKeys(a, b reflect.Value, prefix string) (keys []string) {
 // differ are restarted as Restart does it; one whose new settings cannot start keeps the old ones and is in the error. The
 // changes are one line each.
 func (a *Agent) Reload(ctx context.Context) (changes []string, err error) {
+	defer func() {
+		if err != nil {
+			a.emit(agentReloadFailed, slog.String("cause", err.Error()))
+		}
+	}()
 	if a.options.Reload == nil {
 		return nil, failf(BadArguments, "this agent has no configuration file to reload; `pitboss restart --pool POOL` loads new code")
 	}
@@ -169,7 +176,7 @@ func (a *Agent) apply(ctx context.Context, plan reloadPlan, next Config, setting
 	}
 	a.config = next
 	for _, line := range changes {
-		a.log.Info("configuration reloaded", "change", line)
+		a.emit(agentReloaded, slog.String("change", line))
 	}
 	if len(failed) > 0 {
 		e := *asError(failed[0], "")

@@ -92,7 +92,7 @@ func TestRestartBookkeeping(t *testing.T) {
 		{"died after a stable life", slot{restarts: restartBackoff{deaths: 3}}, exitReport{}, now.Add(-time.Hour), 0, 250 * ms},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := &pool{log: discard(), loop: poolLoop{slots: []slot{c.before}, probe: time.Minute}}
+			p := &pool{agent: &Agent{events: newFeed[event](1, 0, nil), log: discard()}, log: discard(), loop: poolLoop{slots: []slot{c.before}, probe: time.Minute}}
 			c.report.worker = &worker{pool: p, id: "w", shown: workerShown{readyAt: c.readyAt}}
 			p.loop.report(c.report)
 			p.takeExits(now)

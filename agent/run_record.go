@@ -129,7 +129,7 @@ var errNoRecord = errors.New("no earlier run")
 // readRunRecord reads what the earlier run has left. A file that somebody else could have written, or that is no record of ours,
 // is an error and nothing of it is used. torn says that its last line is incomplete, as after a full disk.
 func readRunRecord(dir string) (header runHeader, entries []runEntry, torn bool, err error) {
-	text, err := readOurs(filepath.Join(dir, runRecordFile), maxRunRecord)
+	text, err := readOwnFile(filepath.Join(dir, runRecordFile), maxRunRecord)
 	if errors.Is(err, os.ErrNotExist) {
 		return runHeader{}, nil, false, errNoRecord
 	}
@@ -195,34 +195,4 @@ func isRunID(id string) bool {
 		}
 	}
 	return true
-}
-
-// readOurs reads a regular file that is this user's and that nobody else may write.
-func readOurs(name string, limit int64) ([]byte, error) {
-	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	file := os.NewFile(uintptr(fd), name)
-	defer file.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: name, Err: err}
-	}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, errors.New("it is no regular file")
-	case int(st.Uid) != os.Geteuid():
-		return nil, fmt.Errorf("it belongs to user %d", st.Uid)
-	case st.Mode&0o022 != 0:
-		return nil, fmt.Errorf("others may write it (mode %04o)", st.Mode&0o7777)
-	case st.Size > limit:
-		return nil, fmt.Errorf("it has %d bytes, the limit is %d", st.Size, limit)
-	}
-	text := make([]byte, st.Size)
-	n, err := file.ReadAt(text, 0)
-	if n < len(text) && err != nil {
-		return nil, fmt.Errorf("cannot read it: %w", err)
-	}
-	return text, nil
 }

@@ -1,7 +1,5 @@
 package agent
 
-import "encoding/json"
-
 // StatusSchema is the version of the Status document; fields are only ever added within a version.
 const StatusSchema = 1
 
@@ -11,7 +9,7 @@ type Status struct {
 	Agent    AgentStatus    `json:"agent"`
 	Watchdog WatchdogStatus `json:"watchdog"`
 	// LastDeath is the certificate of the last agent that died in this runtime directory; absent if none did.
-	LastDeath json.RawMessage `json:"last_death,omitempty"`
+	LastDeath *DeathCertificate `json:"last_death,omitempty"`
 	// Swept is what that agent's run had left and this one has ended before it started; absent if there was nothing.
 	Swept *SweepStatus `json:"swept,omitempty"`
 	Pools []PoolStatus `json:"pools"`

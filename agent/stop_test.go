@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
@@ -149,7 +150,7 @@ func fakeWatchdog(t *testing.T, answers int, giveUp chan struct{}) *guard {
 			}
 		}
 	}()
-	g, err := newGuard(fds[0], "test", "run", time.Second, discard(), func() {}, giveUp)
+	g, err := newGuard(fds[0], "test", "run", time.Second, func(*eventKind, ...slog.Attr) {}, func(error) {}, giveUp)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +201,7 @@ func TestALostWatchdogEndsEveryWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = unix.Close(fds[1])
-	_, err = newGuard(fds[0], "test", "run", time.Second, discard(), func() {}, nil)
+	_, err = newGuard(fds[0], "test", "run", time.Second, func(*eventKind, ...slog.Attr) {}, func(error) {}, nil)
 	if err == nil || !strings.Contains(err.Error(), "cannot shake hands") {
 		t.Errorf("%v", err)
 	}

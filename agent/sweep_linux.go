@@ -2,9 +2,9 @@ package agent
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -68,42 +68,18 @@ func (a *Agent) sweepAndRecord() error {
 	}
 	dir := a.options.RuntimeDir
 	a.swept = sweep(dir, header)
-	switch s := &a.swept; {
-	case s.Refused != "":
-		a.log.Warn("the record of an earlier run is not used", "cause", s.Refused)
-	case s.Killed > 0 || len(s.Left) > 0:
-		a.log.Warn("swept what an earlier run had left", "run", s.RunID, "killed", s.Killed, "left", s.Left, "took_ms", s.TookMS)
-	}
-	if a.lastDeath, err = readCertificate(dir); err != nil {
-		a.log.Warn("the certificate of an earlier agent is not used", "cause", err)
-	} else if a.lastDeath != nil {
-		a.log.Info("an earlier agent here has died", "certificate", string(a.lastDeath))
-	}
 	a.record, err = startRunRecord(dir, header)
 	return err
 }
 
-// readCertificate reads the watchdog's last certificate in dir, nil if there is none.
-func readCertificate(dir string) (json.RawMessage, error) {
-	name := filepath.Join(dir, "last-death.json")
-	text, err := readOurs(name, 64<<10)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
+// reportSweep tells what was found, once there is somebody to tell.
+func (a *Agent) reportSweep() {
+	switch s := &a.swept; {
+	case s.Refused != "":
+		a.emit(agentSweepRefused, slog.String("cause", s.Refused))
+	case s.Killed > 0 || len(s.Left) > 0:
+		a.emit(agentSwept, slog.String("run_id", s.RunID), slog.Int("killed", s.Killed), slog.Int("survivors", len(s.Left)), slog.Int64("took_ms", s.TookMS))
 	}
-	var certificate struct {
-		Schema int    `json:"schema"`
-		RunID  string `json:"run_id"`
-	}
-	if err == nil {
-		err = json.Unmarshal(text, &certificate)
-	}
-	if err == nil && certificate.Schema != 1 {
-		err = fmt.Errorf("its schema is %d, not 1", certificate.Schema)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return bytes.TrimSpace(text), nil
 }
 
 // sweeper finds and ends the processes of one earlier run.
@@ -114,8 +90,8 @@ type sweeper struct {
 	ours    map[int]bool   // this process and its ancestors, whatever their environment says
 }
 
-// target is one process of the earlier run, by a handle that was checked after it had been opened.
-type target struct {
+// sweepTarget is one process of the earlier run, by a handle that was checked after it had been opened.
+type sweepTarget struct {
 	pid   int
 	start uint64
 	what  string
@@ -171,7 +147,7 @@ func (w *sweeper) killAll() (killed int, left []int) {
 }
 
 // recorded is who of the record still lives.
-func (w *sweeper) recorded() (targets []target) {
+func (w *sweeper) recorded() (targets []sweepTarget) {
 	for _, e := range w.entries {
 		if w.ours[e.PID] {
 			continue
@@ -184,7 +160,7 @@ func (w *sweeper) recorded() (targets []target) {
 }
 
 // marked is who carries the run id in the environment it was started with, and is this user's.
-func (w *sweeper) marked() (targets []target) {
+func (w *sweeper) marked() (targets []sweepTarget) {
 	dirs, _ := os.ReadDir("/proc")
 	mark := []byte("PITBOSS_RUN_ID=" + w.runID + "\x00")
 	for _, dir := range dirs {
@@ -211,15 +187,15 @@ func carries(pid int, mark []byte) bool {
 
 // openTarget opens a handle first and then looks whether it is the process that is meant: a number that was reused in between
 // shows another start or environment, and one that is reused later does not matter to the handle.
-func openTarget(pid int, what string, meant func(start uint64) bool) (target, bool) {
+func openTarget(pid int, what string, meant func(start uint64) bool) (sweepTarget, bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return target{}, false
+		return sweepTarget{}, false
 	}
 	start, alive := startTime(pid)
 	if alive && meant(start) && unix.PidfdSendSignal(fd, 0, nil, 0) == nil {
-		return target{pid, start, what, fd}, true
+		return sweepTarget{pid, start, what, fd}, true
 	}
 	_ = unix.Close(fd)
-	return target{}, false
+	return sweepTarget{}, false
 }

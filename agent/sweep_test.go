@@ -148,12 +148,12 @@ func TestRecordsThatAreRefused(t *testing.T) {
 		prepare func(t *testing.T, file string)
 		want    string
 	}{
-		"a directory":     {func(t *testing.T, file string) { must(t, os.Mkdir(file, 0o700)) }, "no regular file"},
-		"a fifo":          {func(t *testing.T, file string) { must(t, syscall.Mkfifo(file, 0o600)) }, "no regular file"},
+		"a directory":     {func(t *testing.T, file string) { must(t, os.Mkdir(file, 0o700)) }, "not a regular file"},
+		"a fifo":          {func(t *testing.T, file string) { must(t, syscall.Mkfifo(file, 0o600)) }, "not a regular file"},
 		"a symbolic link": {func(t *testing.T, file string) { must(t, os.Symlink("/etc/passwd", file)) }, "too many levels"},
 		"another owner":   {func(t *testing.T, file string) { write(t, file, good, 0o600); must(t, os.Chown(file, 12345, 0)) }, "belongs to user 12345"},
 		"writable":        {func(t *testing.T, file string) { write(t, file, good, 0o600); must(t, os.Chmod(file, 0o666)) }, "others may write it"},
-		"huge":            {func(t *testing.T, file string) { write(t, file, "", 0o600); must(t, os.Truncate(file, maxRunRecord+1)) }, "the limit is"},
+		"huge":            {func(t *testing.T, file string) { write(t, file, "", 0o600); must(t, os.Truncate(file, maxRunRecord+1)) }, "larger than"},
 		"empty":           {func(t *testing.T, file string) { write(t, file, "", 0o600) }, "no header"},
 		"garbage":         {func(t *testing.T, file string) { write(t, file, "\x00\xff\n", 0o600) }, "line 1"},
 		"another schema":  {func(t *testing.T, file string) { write(t, file, strings.Replace(good, ":1,", ":2,", 1), 0o600) }, "schema 1"},

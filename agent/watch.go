@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -21,6 +22,7 @@ type watch struct {
 	slept      time.Duration
 	controlTID int
 	ready      bool
+	missed     int                     // pings in a row, at the turn before
 	waiting    map[uint64]explicitPing // pings that somebody asked for, by stamp
 }
 
@@ -73,7 +75,7 @@ func (h *watch) evidence(now time.Duration, suspended bool) heartbeat.Evidence {
 func (h *watch) carryOut(d heartbeat.Decision, now time.Duration) {
 	w := h.worker
 	if d.Changed && d.From != heartbeat.Unknown {
-		w.pool.log.Info("heartbeat verdict", "worker", w.id, "from", d.From.String(), "to", d.To.String(), "evidence", d.Why)
+		w.emit(heartbeatVerdict, slog.String("from", d.From.String()), slog.String("to", d.To.String()), slog.String("evidence", d.Why))
 	}
 	switch d.Action {
 	case heartbeat.Hold:
@@ -81,10 +83,10 @@ func (h *watch) carryOut(d heartbeat.Decision, now time.Duration) {
 	case heartbeat.Welcome:
 		w.pool.welcome(w)
 	case heartbeat.Kill:
-		w.escalate(endOrder{stage: endKill, why: fmt.Sprintf("heartbeat: %s: %s", d.To, d.Why), dump: true}, time.Now())
+		w.escalate(endOrder{stage: endKill, why: fmt.Sprintf("heartbeat: %s: %s", d.To, d.Why), evidence: d.Why, dump: true}, time.Now())
 		return
 	case heartbeat.Tell:
-		w.pool.log.Error("worker is lost; heartbeat.on_lost says report", "worker", w.id, "evidence", d.Why)
+		w.emit(heartbeatReported, slog.String("evidence", d.Why))
 	case heartbeat.None:
 	}
 	if d.Ping {
@@ -157,6 +159,10 @@ func (h *watch) progressed(time.Time) bool {
 
 func (h *watch) show(now time.Duration) {
 	s := h.monitor.Status(now)
+	if s.Missed > h.missed {
+		h.worker.emit(heartbeatMissed, slog.Int("missed", s.Missed))
+	}
+	h.missed = s.Missed
 	h.worker.pool.showHeartbeat(h.worker, HeartbeatStatus{Verdict: s.Verdict.String(), Missed: s.Missed,
 		RTTMS: float64(s.RTT.Microseconds()) / 1000, LastPongAgeS: s.LastPong.Seconds()})
 }

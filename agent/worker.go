@@ -66,6 +66,9 @@ type workerLife struct {
 	exited    *keeperReport // the keeper's word on the worker's end
 	failure   *Error        // why it could not start
 	killer    string        // who ended it and why
+	evidence  string        // on what
+	lastCall  uint64        // that its death ended; 0 for none
+	died      time.Time     // when its death was noticed
 	stack     string        // dumped before a kill
 	stage     endStage
 	ordered   bool // somebody else than its own loop told it to end
@@ -116,13 +119,14 @@ type stopOrder struct {
 }
 
 type goOrder struct {
-	Adapter      string `json:"adapter"`
-	Workdir      string `json:"workdir"`
-	PayloadLimit int64  `json:"payload_limit"`
-	Pool         string `json:"pool"`
-	Worker       string `json:"worker"`
-	Index        int    `json:"index"`
-	RunID        string `json:"run_id"`
+	Adapter       string `json:"adapter"`
+	Workdir       string `json:"workdir"`
+	PayloadLimit  int64  `json:"payload_limit"`
+	Pool          string `json:"pool"`
+	Worker        string `json:"worker"`
+	Index         int    `json:"index"`
+	RunID         string `json:"run_id"`
+	Serialization string `json:"serialization"`
 }
 
 func newWorker(p *pool, cfg *poolSettings, l *launcher, index, serial int) *worker {
@@ -270,7 +274,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 	w.wg.Go(w.readControl)
 	w.wg.Go(w.readData)
 	cfg := w.cfg
-	order, err := json.Marshal(goOrder{Adapter: cfg.Adapter, Workdir: cfg.Workdir, PayloadLimit: int64(cfg.Limits.Payload),
+	order, err := json.Marshal(goOrder{Adapter: cfg.Adapter, Serialization: cfg.Serialization, Workdir: cfg.Workdir, PayloadLimit: int64(cfg.Limits.Payload),
 		Pool: w.pool.name, Worker: w.id, Index: w.index, RunID: w.pool.agent.runID})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"log/slog"
 	"syscall"
 	"time"
 
@@ -26,6 +27,8 @@ type endOrder struct {
 	why   string        // for the post-mortem; empty for an ordinary stop
 	grace time.Duration // of endDrain: until the ladder; of endStop: between TERM and KILL
 	dump  bool          // dump the Python stacks first
+	// evidence is what the decision rests on, for the post-mortem; empty for a plain order.
+	evidence string
 }
 
 // order hands an end order to the worker; it never blocks (eight orders deep, and the strongest has been heard by then).
@@ -58,7 +61,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 		return
 	}
 	if o.why != "" && w.life.killer == "" {
-		w.life.killer = o.why
+		w.life.killer, w.life.evidence = o.why, o.evidence
 	}
 	w.life.stage = o.stage
 	w.pool.markEnding(w, o.stage)
@@ -71,7 +74,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 		w.life.deadlines.end = now.Add(o.grace + killPatience)
 	case endKill:
 		if o.dump {
-			w.life.stack = userStack(w.crash.dump(w.process, w.dumpSignal, w.dead), w.pool.agent.library)
+			w.life.stack = userStack(w.dump(dumpLimit), w.pool.agent.library)
 		}
 		_ = w.keeperLink.send(plainOrder{Op: "kill"})
 		w.life.deadlines.end = time.Now().Add(killPatience)
@@ -101,11 +104,16 @@ func (w *worker) overdue(now time.Time) {
 func (w *worker) end() {
 	if w.process != nil {
 		w.waitDead()
+		w.life.died = time.Now()
 		w.hearLastWords()
 	}
 	w.pool.exited(w, w.postMortem(), w.life.failure)
 	if w.keeper != nil {
 		w.waitKeeper()
+		w.cleanedUp()
+	}
+	if w.crash != nil {
+		w.crash.close() // before the pidfds: a dump for somebody else signals through them
 	}
 	if w.link != nil {
 		w.link.close()
@@ -123,8 +131,16 @@ func (w *worker) end() {
 			p.close()
 		}
 	}
-	if w.crash != nil {
-		w.crash.close()
+}
+
+// cleanedUp tells how long it took from the death to the end of the keeper.
+func (w *worker) cleanedUp() {
+	if w.process == nil {
+		return
+	}
+	took := time.Since(w.life.died)
+	if w.life.lastCall != 0 {
+		w.pool.agent.outcomes.cleanedUp(w.life.lastCall, took)
 	}
 }
 
@@ -207,6 +223,7 @@ func (w *worker) hearLast(ev workerEvent) {
 
 // waitKeeper waits until the keeper is gone and collects its status.
 func (w *worker) waitKeeper() {
+	began := time.Now()
 	gone := make(chan struct{})
 	go func() { _ = w.keeper.wait(); close(gone) }()
 	timer := time.NewTimer(w.cfg.Timeouts.Kill + keeperPatience)
@@ -221,7 +238,7 @@ func (w *worker) waitKeeper() {
 				_ = w.keeperLink.send(plainOrder{Op: "kill"})
 			}
 		case <-timer.C:
-			w.pool.log.Error("keeper does not end; killing it, its children fall to the launcher", "worker", w.id, "keeper", w.keeper.pid)
+			w.emit(keeperKilled, slog.Int("keeper_pid", w.keeper.pid))
 			_ = w.keeper.signal(syscall.SIGKILL)
 		}
 	}
@@ -229,8 +246,8 @@ func (w *worker) waitKeeper() {
 	switch {
 	case err != nil:
 		w.pool.log.Error("cannot collect a keeper's status", "worker", w.id, "keeper", w.keeper.pid, "cause", err)
-	case status != 0:
-		w.pool.log.Warn("keeper did not prove its tree empty; the launcher has killed what it left", "worker", w.id, "keeper", w.keeper.pid, "end", statusText(status))
+	default:
+		w.emitCleanup(began, status)
 	}
 }
 
@@ -242,10 +259,10 @@ func (w *worker) postMortem() *PostMortem {
 	w.pool.mu.Lock()
 	calls := w.shown.calls
 	w.pool.mu.Unlock()
-	pm := &PostMortem{Killer: w.life.killer, Stack: w.life.stack, Output: w.out.tail(),
+	pm := &PostMortem{Killer: w.life.killer, Evidence: w.life.evidence, Stack: w.life.stack, Output: w.out.tail(),
 		Uptime: time.Since(w.born).Round(time.Millisecond).String(), Calls: calls}
 	if pm.Stack == "" {
-		pm.Stack = userStack(w.crash.text(0), w.pool.agent.library)
+		pm.Stack = userStack(w.crash.lastWords(), w.pool.agent.library)
 	}
 	if e := w.life.exited; e != nil {
 		pm.Code, pm.MaxRSSKB = e.Code, e.MaxRSSKB

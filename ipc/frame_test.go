@@ -66,7 +66,7 @@ func goodGoldens() []golden {
 		g("cancel", Cancel, 9, nil),
 		g("credit", Credit, 7, text(`{"chunks":8,"bytes":65536}`)),
 		g("drain", Drain, 0, nil),
-		g("go", Go, 0, text(`{"adapter":"tools.py","workdir":"/srv","payload_limit":134217728,"pool":"default","worker":"default-0.1","index":0,"run_id":"0123456789abcdef"}`)),
+		g("go", Go, 0, text(`{"adapter":"tools.py","workdir":"/srv","payload_limit":134217728,"pool":"default","worker":"default-0.1","index":0,"run_id":"0123456789abcdef","serialization":"strict"}`)),
 		g("ready", Ready, 0, text(`{"tools":[{"name":"add","doc":"","stream":false,"params":[],"schema":{}}],"python":"3.11.7","pid":4711}`)),
 		g("failed", Failed, 0, text(`{"reason":"ADAPTER_IMPORT","type":"ImportError","message":"no","traceback":""}`)),
 		g("doing", Doing, 0, text(`{"doing":"importing my_app.tools"}`)),

@@ -19,7 +19,10 @@ import (
 
 	pb "github.com/pitboss-run/pitboss/proto/pitboss/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -34,38 +37,36 @@ const (
 
 // Client is a connection to one agent. It is safe for concurrent use.
 type Client struct {
-	conn  *grpc.ClientConn
-	pool  pb.PoolClient
-	admin pb.AdminClient
-}
-
-// DefaultSocket is $PITBOSS_SOCKET, else the agent's place below $XDG_RUNTIME_DIR, else /run/pitboss/agent.sock.
-func DefaultSocket(getenv func(string) string) string {
-	if path := getenv("PITBOSS_SOCKET"); path != "" {
-		return path
-	}
-	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "pitboss", "agent.sock")
-	}
-	return "/run/pitboss/agent.sock"
+	conn   *grpc.ClientConn
+	pool   pb.PoolClient
+	admin  pb.AdminClient
+	health healthpb.HealthClient
 }
 
 // Dial checks that an agent listens on the socket and returns a client of it. The connection is made anew when it breaks.
 func Dial(_ context.Context, path string) (*Client, error) {
 	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("cannot reach the agent: %w", err)
+		return nil, &Error{Reason: Unreachable, Code: codes.Unavailable, Message: fmt.Sprintf("cannot reach the agent: %v", err), cause: err}
 	}
+	return New(path)
+}
+
+// New returns a client of an agent that may not be there yet: calls fail as UNREACHABLE until it is; WaitReady waits for it.
+func New(path string) (*Client, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the agent: %w", err)
 	}
 	conn, err := grpc.NewClient("unix://"+abs, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
-		grpc.WithMaxHeaderListSize(maxHeaders))
+		grpc.WithMaxHeaderListSize(maxHeaders), grpc.WithStatsHandler(sentHandler{}),
+		// A socket on this host costs nothing to try: an agent that is back is found at once.
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: 5 * time.Second,
+			Backoff: backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}}))
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the agent at %q: %w", path, err)
 	}
-	return &Client{conn: conn, pool: pb.NewPoolClient(conn), admin: pb.NewAdminClient(conn)}, nil
+	return &Client{conn: conn, pool: pb.NewPoolClient(conn), admin: pb.NewAdminClient(conn), health: healthpb.NewHealthClient(conn)}, nil
 }
 
 // Close ends the connection; calls in flight fail, and their workers are replaced.
@@ -123,9 +124,10 @@ func (r *Request) budget(ctx context.Context) (context.Context, context.CancelFu
 func (c *Client) CallRaw(ctx context.Context, r Request) (Result, error) {
 	ctx, cancel := r.budget(ctx)
 	defer cancel()
+	ctx, sent := markSent(ctx)
 	out, err := c.pool.Call(ctx, r.message())
 	if err != nil {
-		return Result{}, errorOf(err)
+		return Result{}, unsent(errorOf(err), sent)
 	}
 	return Result{Value{[]byte(out.GetJson()), out.GetParts()}, out.GetCallId(), out.GetWorker()}, nil
 }
@@ -134,17 +136,18 @@ func (c *Client) CallRaw(ctx context.Context, r Request) (Result, error) {
 func (c *Client) StreamRaw(ctx context.Context, r Request, item func(Value) error) (Result, error) {
 	ctx, cancel := r.budget(ctx)
 	defer cancel()
+	ctx, sent := markSent(ctx)
 	stream, err := c.pool.CallStream(ctx, &pb.CallStreamRequest{Call: r.message()})
 	if err != nil {
-		return Result{}, errorOf(err)
+		return Result{}, unsent(errorOf(err), sent)
 	}
 	for {
 		m, err := stream.Recv()
 		if errors.Is(err, io.EOF) {
-			return Result{}, errors.New("the stream ended without a result")
+			return Result{}, &Error{Reason: Internal, Code: codes.Internal, MayHaveRun: true, Message: "the stream ended without a result"}
 		}
 		if err != nil {
-			return Result{}, errorOf(err)
+			return Result{}, unsent(errorOf(err), sent)
 		}
 		v := Value{[]byte(m.GetJson()), m.GetParts()}
 		if m.GetResult() {

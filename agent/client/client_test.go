@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -19,7 +21,36 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain plays the program that launches an agent, when it is told to; else it builds the real binaries for the tests.
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(callerMode); mode != "" {
+		os.Exit(beCaller(mode))
+	}
+	dir, err := os.MkdirTemp("", "pb")
+	if err == nil {
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "cannot build the binaries:", err)
+		os.Exit(1)
+	}
+	_ = os.Setenv("PITBOSS_BINARY", filepath.Join(dir, "pitboss"))
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(dir)
+		os.Exit(code)
+	}))
+}
+
+func build(dir string) error {
+	for name, source := range map[string]string{"pitboss": "../../cmd/agent", "pitboss-watchdog": "../../cmd/watchdog"} {
+		c := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), source)
+		c.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	return nil
+}
 
 const tools = `
 import time
@@ -47,6 +78,11 @@ def fails(retryable: bool):
 @pitboss.tool
 def nap(seconds: float) -> None:
     time.sleep(seconds)
+
+@pitboss.tool
+def touch(file: str) -> None:
+    open(file, "w").close()
+    time.sleep(600)
 `
 
 // dial starts a real agent with real workers in this process and connects to its socket.
@@ -226,7 +262,7 @@ func TestLookingAtAnAgent(t *testing.T) {
 	c := dial(t)
 	ctx := within(t, 60*time.Second)
 	listed, err := c.Tools(ctx, "")
-	if err != nil || len(listed) != 5 || listed[0].Name != "count" || !listed[0].Stream || listed[0].Params[0].Type != "int" {
+	if err != nil || len(listed) != 6 || listed[0].Name != "count" || !listed[0].Stream || listed[0].Params[0].Type != "int" {
 		t.Errorf("%+v %v", listed, err)
 	}
 	text, err := c.Status(ctx)

@@ -1,8 +1,11 @@
 package client
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -15,20 +18,23 @@ type Reason string
 
 // The reasons that an agent gives.
 const (
-	BadArguments    Reason = "BAD_ARGUMENTS"
-	UnknownTool     Reason = "UNKNOWN_TOOL"
-	UnknownPool     Reason = "UNKNOWN_POOL"
-	UnknownWorker   Reason = "UNKNOWN_WORKER"
-	ToolRaised      Reason = "TOOL_RAISED"
-	QueueFull       Reason = "QUEUE_FULL"
-	PayloadTooLarge Reason = "PAYLOAD_TOO_LARGE"
-	QueueTimeout    Reason = "QUEUE_TIMEOUT"
-	CallTimeout     Reason = "CALL_TIMEOUT"
-	CallCancelled   Reason = "CLIENT"
-	WorkerDied      Reason = "WORKER_DIED"
-	PoolFailed      Reason = "POOL_FAILED"
-	Draining        Reason = "DRAINING"
-	Internal        Reason = "INTERNAL"
+	BadArguments     Reason = "BAD_ARGUMENTS"
+	UnknownTool      Reason = "UNKNOWN_TOOL"
+	UnknownPool      Reason = "UNKNOWN_POOL"
+	UnknownWorker    Reason = "UNKNOWN_WORKER"
+	UnknownCall      Reason = "UNKNOWN_CALL"
+	ToolRaised       Reason = "TOOL_RAISED"
+	QueueFull        Reason = "QUEUE_FULL"
+	PayloadTooLarge  Reason = "PAYLOAD_TOO_LARGE"
+	QueueTimeout     Reason = "QUEUE_TIMEOUT"
+	CallTimeout      Reason = "CALL_TIMEOUT"
+	CallCancelled    Reason = "CLIENT"
+	CancelledByAdmin Reason = "ADMIN"
+	WorkerDied       Reason = "WORKER_DIED"
+	PoolFailed       Reason = "POOL_FAILED"
+	Draining         Reason = "DRAINING"
+	PermissionDenied Reason = "PERMISSION_DENIED"
+	Internal         Reason = "INTERNAL"
 	// Unreachable is this package's own: the agent did not answer, or the connection broke.
 	Unreachable Reason = "UNREACHABLE"
 )
@@ -46,9 +52,31 @@ type Error struct {
 	Data                     json.RawMessage // what the tool attached
 	PostMortem               json.RawMessage // of a worker that died
 	RetryAfter               time.Duration   // 0: no hint
+	cause                    error           // of this side, for errors.Is; nil when the agent answered
 }
 
 func (e *Error) Error() string { return e.Message }
+
+// Unwrap is what failed on this side: context.Canceled, context.DeadlineExceeded, or the system's error.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is makes errors.Is(err, client.QueueFull) true for an error of that reason.
+func (e *Error) Is(target error) bool {
+	reason, ok := target.(Reason)
+	return ok && reason == e.Reason
+}
+
+// Error makes a Reason a target of errors.Is.
+func (r Reason) Error() string { return string(r) }
+
+// unsent marks an error of a call of which nothing has left this process: it cannot have run.
+func unsent(err error, sent *atomic.Bool) error {
+	var e *Error
+	if errors.As(err, &e) && !sent.Load() {
+		e.MayHaveRun = false
+	}
+	return err
+}
 
 // errorOf turns a gRPC error into an *Error; nil stays nil.
 func errorOf(err error) error {
@@ -74,9 +102,11 @@ func errorOf(err error) error {
 		case codes.ResourceExhausted:
 			e.Reason, e.MayHaveRun = PayloadTooLarge, false // the transport's own limit
 		case codes.Canceled:
-			e.Reason = CallCancelled
+			e.Reason, e.cause = CallCancelled, context.Canceled
 		case codes.DeadlineExceeded:
-			e.Reason = CallTimeout
+			e.Reason, e.cause = CallTimeout, context.DeadlineExceeded
+		case codes.PermissionDenied:
+			e.Reason, e.MayHaveRun = PermissionDenied, false
 		}
 	}
 	return e

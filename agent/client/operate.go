@@ -32,7 +32,7 @@ func (c *Client) Resume(ctx context.Context, pool string) error {
 	return errorOf(err)
 }
 
-// Scale sets the number of workers of a pool, 1 to 10 000, until the next reload.
+// Scale sets the number of workers of a pool, 1 to 1 000, until the next reload.
 func (c *Client) Scale(ctx context.Context, pool string, workers int) error {
 	_, err := c.admin.Scale(ctx, &pb.ScaleRequest{Pool: pool, Workers: int32(workers)})
 	return errorOf(err)

@@ -27,20 +27,23 @@ const (
 
 // reasonExit gives each reason of a failed call its exit code.
 var reasonExit = map[string]int{
-	string(agent.BadArguments):    exitArguments,
-	string(agent.UnknownTool):     exitUsage,
-	string(agent.UnknownPool):     exitUsage,
-	string(agent.UnknownWorker):   exitUsage,
-	string(agent.ToolRaised):      exitFailed,
-	string(agent.QueueFull):       exitTemporary,
-	string(agent.PayloadTooLarge): exitArguments,
-	string(agent.QueueTimeout):    exitTemporary,
-	string(agent.CallTimeout):     exitTemporary,
-	string(agent.CallCancelled):   exitInterrupted,
-	string(agent.WorkerDied):      exitUnavailable,
-	string(agent.PoolFailed):      exitUnavailable,
-	string(agent.Draining):        exitTemporary,
-	string(agent.Internal):        exitInternal,
+	string(agent.BadArguments):     exitArguments,
+	string(agent.UnknownTool):      exitUsage,
+	string(agent.UnknownPool):      exitUsage,
+	string(agent.UnknownWorker):    exitUsage,
+	string(agent.UnknownCall):      exitUsage,
+	string(agent.ToolRaised):       exitFailed,
+	string(agent.QueueFull):        exitTemporary,
+	string(agent.PayloadTooLarge):  exitArguments,
+	string(agent.QueueTimeout):     exitTemporary,
+	string(agent.CallTimeout):      exitTemporary,
+	string(agent.CallCancelled):    exitInterrupted,
+	string(agent.CancelledByAdmin): exitInterrupted,
+	string(agent.WorkerDied):       exitUnavailable,
+	string(agent.PoolFailed):       exitUnavailable,
+	string(agent.Draining):         exitTemporary,
+	string(agent.PermissionDenied): exitPermission,
+	string(agent.Internal):         exitInternal,
 }
 
 // codeError is an error with its exit code; next says what to do.
@@ -107,6 +110,7 @@ func reportReason(w io.Writer, reason, message, traceback, next string) int {
 var nextStep = map[string]string{
 	string(agent.BadArguments): "`pitboss tools --schema` shows what the tool takes",
 	string(agent.UnknownTool):  "`pitboss tools` lists what there is",
+	string(agent.UnknownCall):  "`pitboss calls` lists those that wait or run",
 	string(agent.WorkerDied):   "the pool replaces the worker; `pitboss status` shows how it ended",
 	string(agent.PoolFailed):   "mend the adapter; the pool tries again by itself every 30 s",
 	string(agent.CallTimeout):  "give more time with --timeout, or raise timeouts.call of the pool",

@@ -29,8 +29,9 @@ func TestExitCodesOfARun(t *testing.T) {
 		{"unknown command", "rnu tools.py", 64, []string{`unknown command "rnu"`, "did you mean `pitboss run`? `pitboss --help` lists the commands"}},
 		{"unknown subcommand", "config dance", 64, []string{`unknown command "dance"`, "`pitboss config --help` lists the commands"}},
 		{"unknown flag", "run --wrokers 2 tools.py", 64, []string{"unknown flag: --wrokers", "`pitboss run --help` shows its flags"}},
-		{"unknown tool", "run tools.py ad", 64, []string{`UNKNOWN_TOOL: pool "default" has no tool "ad"; it has: add, count`, "`pitboss tools` lists what there is"}},
+		{"unknown tool", "run tools.py ad", 64, []string{`UNKNOWN_TOOL: pool "default" has no tool "ad"; it has: add, count`, `did you mean "add"?`, "`pitboss tools` lists what there is"}},
 		{"missing argument", "run tools.py add a=1", 65, []string{"BAD_ARGUMENTS: tool 'add' needs the parameter 'b' (int)", "`pitboss tools --schema`"}},
+		{"misspelt argument", "run tools.py size dta=1", 65, []string{"tool 'size' has no parameter 'dta'; it takes data, name; did you mean 'data'?"}},
 		{"wrong type", "run tools.py add a=1 b=x", 65, []string{"'b' must be int, not str"}},
 		{"bad json", `run tools.py add {"a":1,}`, 65, []string{`the arguments are not JSON: invalid character '}' looking for beginning of object key string at byte 8 of {"a":1,}`, `write an object such as {"a": 1}`}},
 		{"no key", "run tools.py add 1", 64, []string{`cannot understand the argument "1"`, "write key=value"}},
@@ -80,6 +81,11 @@ func TestExitCodesOfACall(t *testing.T) {
 	h.pitboss("call", "add", "a=1", "b=2").want(t, 0)
 	h.pitboss("call", "elsewhere/add").want(t, 64, `UNKNOWN_POOL: no pool is named "elsewhere"; there are: default`)
 	h.pitboss("ping", "nobody").want(t, 64, `UNKNOWN_WORKER: no worker is named "nobody"`, "pitboss status")
+	st, _ := s.status()
+	h.pitboss("ping", st.Pools[0].Workers[0].ID+"x").want(t, 64, `did you mean "`+st.Pools[0].Workers[0].ID+`"?`)
+	h.pitboss("call", "defualt/add").want(t, 64, `there are: default; did you mean "default"?`)
+	h.pitboss("tools", "--pool", "defalt").want(t, 64, `did you mean "default"?`)
+	h.pitboss("run", "--wrokers", "2", "tools.py").want(t, 64, "did you mean --workers?")
 	h.pitboss("ping").want(t, 64, "usage: pitboss ping WORKER")
 	h.pitboss("agent", "--config", "pitboss.yaml").want(t, 75, "cannot lock", "agent.lock", "stop that one first")
 

@@ -87,7 +87,10 @@ func printStatus(w io.Writer, s agent.Status) error {
 	up := time.Duration(s.Agent.UptimeS * float64(time.Second)).Round(time.Second)
 	fmt.Fprintf(w, "agent     pid %d, %s, up %s, tier %s, run %s\n", s.Agent.PID, s.Agent.State, up, s.Agent.Tier, s.Agent.RunID)
 	fmt.Fprintf(w, "watchdog  pid %d, %s\nsocket    %s\n", s.Watchdog.PID, s.Watchdog.State, s.Agent.Socket)
-	printPast(w, s)
+	if s.LastDeath != nil {
+		fmt.Fprintln(w, lastDeath(s.LastDeath))
+	}
+	printSwept(w, s.Swept)
 	for _, p := range s.Pools {
 		fmt.Fprintf(w, "\npool %s: %s, %d of %d ready, %d busy, %d queued, %s, %s (%s, launcher %d, %s)\n",
 			p.Name, p.State, p.Ready+p.Busy, p.Desired, p.Busy, p.Queued, counted(int(p.CallsTotal), "call"), counted(int(p.ErrorsTotal), "error"), p.StartMethod, p.LauncherPID, p.Python)
@@ -113,27 +116,18 @@ func printStatus(w io.Writer, s agent.Status) error {
 	return nil
 }
 
-// printPast says how an earlier agent here ended and what it had left, if there is anything to say.
-func printPast(w io.Writer, s agent.Status) {
-	var death struct {
-		PID       int    `json:"agent_pid"`
-		Cause     string `json:"cause"`
-		EmptyUS   int64  `json:"t_empty_us"`
-		Survivors int    `json:"survivor_count"`
-	}
-	if json.Unmarshal(s.LastDeath, &death) == nil {
-		fmt.Fprintf(w, "last death  agent %d, %s; empty after %s, %s\n", death.PID, death.Cause, time.Duration(death.EmptyUS)*time.Microsecond, counted(death.Survivors, "survivor"))
-	}
-	if s.Swept == nil {
+// printSwept says what an earlier run had left, if there is anything to say.
+func printSwept(w io.Writer, s *agent.SweepStatus) {
+	if s == nil {
 		return
 	}
-	if s.Swept.Refused != "" {
-		fmt.Fprintf(w, "not swept   %s\n", s.Swept.Refused)
+	if s.Refused != "" {
+		fmt.Fprintf(w, "not swept %s\n", s.Refused)
 		return
 	}
-	fmt.Fprintf(w, "swept     %s of run %s", plural(s.Swept.Killed, "process", "processes"), s.Swept.RunID)
-	if len(s.Swept.Left) > 0 {
-		fmt.Fprintf(w, "; could not end %v", s.Swept.Left)
+	fmt.Fprintf(w, "swept     %s of run %s", plural(s.Killed, "process", "processes"), s.RunID)
+	if len(s.Left) > 0 {
+		fmt.Fprintf(w, "; could not end %v", s.Left)
 	}
 	fmt.Fprintln(w)
 }
@@ -176,14 +170,37 @@ func newStopCommand(g *global) *cobra.Command {
 }
 
 func newVersionCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "version", Short: "print versions", Args: cobra.NoArgs,
+	var pythonPath bool
+	c := &cobra.Command{Use: "version", Short: "print versions", Args: cobra.NoArgs,
+		Example: "  pitboss version\n  PYTHONPATH=$(pitboss version --python-path) python3 -c 'import pitboss'",
 		RunE: func(*cobra.Command, []string) error {
+			if pythonPath {
+				return printPythonPath(g)
+			}
 			if g.json {
 				return printJSON(g.stdout, map[string]any{"version": ipc.Version, "go": runtime.Version(), "protocol": ipc.FrameVersion})
 			}
 			fmt.Fprintf(g.stdout, "pitboss %s (%s, protocol %d)\n", ipc.Version, runtime.Version(), ipc.FrameVersion)
 			return nil
 		}}
+	c.Flags().BoolVar(&pythonPath, "python-path", false, "print the directory of the Python package that this command carries")
+	return c
+}
+
+// printPythonPath extracts the Python package where the agents of this user have it.
+func printPythonPath(g *global) error {
+	if err := makeDir(runtimeBase()); err != nil {
+		return err
+	}
+	dir, err := agent.ExtractLibrary(runtimeBase())
+	if err != nil {
+		return fail(exitFailed, "", "%w", err)
+	}
+	if g.json {
+		return printJSON(g.stdout, map[string]string{"python_path": dir})
+	}
+	_, err = fmt.Fprintln(g.stdout, dir)
+	return err
 }
 
 func printJSON(w io.Writer, v any) error {

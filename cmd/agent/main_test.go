@@ -24,6 +24,9 @@ var binaries string // the directory of pitboss and pitboss-watchdog
 
 // TestMain builds the real binaries once; PITBOSS_BIN names a directory that holds them already.
 func TestMain(m *testing.M) {
+	if mode := os.Getenv(attackMode); mode != "" {
+		os.Exit(attack(mode))
+	}
 	binaries = os.Getenv("PITBOSS_BIN")
 	if binaries != "" {
 		os.Exit(m.Run())

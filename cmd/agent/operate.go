@@ -71,7 +71,8 @@ func newDrainCommand(g *global) *cobra.Command {
 				defer cancel()
 			}
 			err := c.Drain(ctx, pool)
-			if err != nil && ctx.Err() != nil {
+			var remote *client.Error // the agent may see the deadline first
+			if ctx.Err() != nil || (errors.As(err, &remote) && remote.Reason == client.CallTimeout) {
 				err = fail(exitTemporary, "`pitboss status` shows what still runs; `pitboss resume` ends the drain", "calls still run after %s; no new ones are taken", timeout)
 			}
 			return []string{"drained: nothing waits or runs; `pitboss resume` takes calls again"}, map[string]any{"drained": true}, err
@@ -95,8 +96,8 @@ func newScaleCommand(g *global) *cobra.Command {
 	return operation(g, "scale POOL WORKERS", "set how many workers a pool has, until the next reload", "  pitboss scale default 8", cobra.ExactArgs(2),
 		func(ctx context.Context, c *client.Client, args []string) ([]string, any, error) {
 			n, err := strconv.Atoi(args[1])
-			if err != nil || n < 1 || n > 10000 {
-				return nil, nil, fail(exitUsage, "name a whole number from 1 to 10000", "cannot scale to %q workers", args[1])
+			if err != nil || n < 1 || n > 1000 {
+				return nil, nil, fail(exitUsage, "name a whole number from 1 to 1000", "cannot scale to %q workers", args[1])
 			}
 			return []string{fmt.Sprintf("%s: %s from now on", args[0], counted(n, "worker"))}, map[string]any{"pool": args[0], "workers": n}, c.Scale(ctx, args[0], n)
 		})

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // supervised is the agent of this process, if it has been one: main tells its watchdog the exit code.
@@ -47,21 +47,40 @@ func (g *global) unreachable(err error) error {
 func newRoot(g *global) *cobra.Command {
 	root := &cobra.Command{Use: "pitboss", Short: "pools of warm Python workers that never leave an orphan",
 		Args:          cobra.ArbitraryArgs, // a word that is no command is for RunE to explain
-		SilenceErrors: true, SilenceUsage: true, CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SilenceErrors: true, SilenceUsage: true,
 		RunE: namesACommand}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fail(exitUsage, "`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
+		return fail(exitUsage, nearFlag(cmd, err)+"`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
 	})
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.socket, "socket", "", "the agent's socket (default $PITBOSS_SOCKET, then the instance's)")
 	flags.BoolVar(&g.json, "json", false, "print JSON for programs")
 	flags.StringVar(&g.instance, "instance", "agent", "name of the agent on this host")
 	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g),
-		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g), newReloadCommand(g), newConfigCommand(g), newVersionCommand(g))
+		newCallsCommand(g), newCancelCommand(g), newExplainCommand(g), newStackCommand(g), newEventsCommand(g), newLogsCommand(g),
+		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
+		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g),
+		newDoctorCommand(g))
+	g.completeNames(root)
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}
 	return root
+}
+
+// nearFlag is a hint when the flag that cobra does not know is close to one of the command's.
+func nearFlag(cmd *cobra.Command, err error) string {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return ""
+	}
+	near := ""
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if near == "" && !f.Hidden && agent.NearName(unknown.GetSpecifiedName(), []string{f.Name}) != "" {
+			near = "did you mean --" + f.Name + "? "
+		}
+	})
+	return near
 }
 
 // namesACommand runs where only the name of a command can stand: without one it prints the help.
@@ -94,13 +113,9 @@ func wrapUsage(c *cobra.Command) {
 
 // connect dials the agent that the flags name.
 func (g *global) connect(ctx context.Context) (*client.Client, error) {
-	path := g.socketPath()
-	if base := sharedBase(); filepath.Dir(path) == base {
-		if _, err := os.Lstat(base); err == nil {
-			if err := checkOurs(base, "somebody else may answer there; name a socket with --socket"); err != nil {
-				return nil, err
-			}
-		}
+	path, err := g.trustedSocket()
+	if err != nil {
+		return nil, err
 	}
 	c, err := client.Dial(ctx, path)
 	if err != nil {
@@ -109,14 +124,35 @@ func (g *global) connect(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
+// trustedSocket is the socket that the flags name, unless somebody else may answer there.
+func (g *global) trustedSocket() (string, error) {
+	if path := g.namedSocket(); path != "" {
+		return path, nil
+	}
+	path, err := client.Socket(os.Getenv, g.instance)
+	if err != nil {
+		return "", fail(exitPermission, "somebody else may answer there; name a socket with --socket", "%w", err)
+	}
+	return path, nil
+}
+
+// socketPath is the same for messages.
 func (g *global) socketPath() string {
+	path, err := g.trustedSocket()
+	if err != nil {
+		return defaultSocket(g.instance)
+	}
+	return path
+}
+
+func (g *global) namedSocket() string {
 	switch {
 	case g.socket != "":
 		return g.socket
-	case os.Getenv("PITBOSS_SOCKET") != "" && g.instance == "agent":
+	case g.instance == "agent":
 		return os.Getenv("PITBOSS_SOCKET")
 	}
-	return defaultSocket(g.instance)
+	return ""
 }
 
 func noAgent(path string, err error) error {

@@ -26,6 +26,7 @@ type runFlags struct {
 	workers                             int
 	preload                             []string
 	timeout, kill, drain                time.Duration
+	dieWithParent                       bool
 }
 
 func newRunCommand(g *global) *cobra.Command {
@@ -48,6 +49,7 @@ func newRunCommand(g *global) *cobra.Command {
 	c.Flags().DurationVar(&f.kill, "kill-grace", pool.Timeouts.Kill, "time between TERM and KILL")
 	c.Flags().DurationVar(&f.drain, "drain", pool.Timeouts.Drain, "how long running calls may go on at a stop")
 	c.Flags().StringVar(&f.watchdog, "watchdog", "auto", "auto, or off: tier group, without the guardian")
+	c.Flags().BoolVar(&f.dieWithParent, "die-with-parent", false, "stop when the program that started this ends, and at the end of a pipe on standard input")
 	c.Flags().StringVar(&f.runtimeDir, "runtime-dir", "", "private directory of this run")
 	return c
 }
@@ -101,6 +103,9 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 	case dash >= 0 && (len(command) == 0 || len(args) > 1):
 		return fail(exitUsage, "usage: pitboss run ADAPTER -- CMD...", "after -- goes a program, before it only the adapter")
 	}
+	if f.dieWithParent && f.watchdog == "off" {
+		return fail(exitUsage, "leave one of the two away", "--die-with-parent needs the watchdog, which --watchdog=off leaves out")
+	}
 	cfg, err := f.config(args[0], len(args) > 1)
 	if err != nil {
 		return err
@@ -123,6 +128,9 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 		p.socket = filepath.Join(p.runtimeDir, "agent.sock")
 	}
 	if !underGuard && cfg.Watchdog.Mode != "off" {
+		if f.dieWithParent {
+			p.parent = os.Getppid()
+		}
 		err := underWatchdog(cfg, p, again(flags, p.runtimeDir, args, command))
 		if p.private {
 			_ = os.RemoveAll(p.runtimeDir)
@@ -134,6 +142,11 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 	}
 	g.socket = p.socket // this run's own client calls there, and errors name it
 	r := &privateRun{global: g, place: p, oneCall: len(args) > 1}
+	if f.dieWithParent && !r.oneCall && len(command) == 0 { // a call and a program have their own use for standard input
+		if r.caller, err = newEndOfInput(); err != nil {
+			return fail(exitInternal, "", "cannot watch standard input: %w", err)
+		}
+	}
 	return r.run(cfg, fd, args, command)
 }
 
@@ -177,6 +190,7 @@ type privateRun struct {
 	*global
 	place   place
 	oneCall bool
+	caller  *endOfInput // nil when nobody's end is waited for
 	log     *slog.Logger
 	agent   *agent.Agent
 }
@@ -200,10 +214,20 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 	done, ended := make(chan struct{}), make(chan struct{})
 	wg.Go(func() { handleSignals(a, r.log, done) })
 	wg.Go(func() { runErr = a.Run(rootContext()); close(ended); interrupt() })
+	if r.caller != nil {
+		wg.Go(func() {
+			if r.caller.wait() {
+				a.Stop("the program that started this run has ended")
+			}
+		})
+	}
 	err = r.serve(ctx, args, command, ended)
 	a.Stop("the run is over")
 	<-ended
 	close(done)
+	if r.caller != nil {
+		r.caller.stop()
+	}
 	wg.Wait()
 	if err == nil && runErr != nil {
 		return fail(exitUnavailable, "", "%w", runErr)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/ipc"
@@ -28,7 +27,7 @@ func serve(g *global, config, runtimeDir string) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := loadConfig(file)
+	cfg, _, err := loadConfig(file)
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,13 @@ func serve(g *global, config, runtimeDir string) error {
 	}
 	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
 		GuardFD: fd, Listeners: listeners, Log: log,
-		Reload: func() (agent.Config, error) { return agent.Load(file) }})
+		Reload: func() (agent.Config, error) {
+			cfg, _, err := agent.LoadAll(file, os.Environ())
+			return cfg, err
+		}})
+	if err == nil {
+		err = openPlace(cfg, p.socket)
+	}
 	if err != nil {
 		return err
 	}
@@ -73,34 +78,6 @@ func serve(g *global, config, runtimeDir string) error {
 		return fail(exitUnavailable, "", "%w", err)
 	}
 	return nil
-}
-
-// loadConfig reads and checks; every fault is printed on its own line.
-func loadConfig(file string) (agent.Config, error) {
-	cfg, err := agent.Load(file)
-	if err != nil {
-		return cfg, fail(exitConfig, "`pitboss config defaults` shows every key", "%s", strings.ReplaceAll(err.Error(), "\n", "\npitboss: "))
-	}
-	return cfg, nil
-}
-
-func newConfigCommand(g *global) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "check a configuration or show the defaults", Args: cobra.ArbitraryArgs, RunE: namesACommand}
-	c.AddCommand(
-		&cobra.Command{Use: "check FILE", Short: "say ok, or every fault with its line", Args: cobra.ExactArgs(1),
-			RunE: func(_ *cobra.Command, args []string) error {
-				cfg, err := loadConfig(args[0])
-				if err == nil {
-					fmt.Fprintf(g.stdout, "%s: ok, %s\n", args[0], counted(len(cfg.Pools), "pool"))
-				}
-				return err
-			}},
-		&cobra.Command{Use: "defaults", Short: "print the commented defaults as YAML", Args: cobra.NoArgs,
-			RunE: func(*cobra.Command, []string) error {
-				_, err := fmt.Fprint(g.stdout, agent.DefaultsYAML())
-				return err
-			}})
-	return c
 }
 
 // counted is "1 pool", "2 pools".

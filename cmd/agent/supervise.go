@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/agent/client"
 	"golang.org/x/term"
 )
 
@@ -29,6 +30,7 @@ type place struct {
 	runtimeDir string
 	socket     string
 	private    bool // the directory is this run's alone, and goes with it
+	parent     int  // the process to live and die with, 0 for none
 }
 
 // absolute makes both paths independent of the working directory, which a launcher does not share.
@@ -58,7 +60,7 @@ func runtimeBase() string {
 }
 
 // sharedBase is the place of a user without a runtime directory. Anybody may have made it before.
-func sharedBase() string { return filepath.Join(os.TempDir(), "pitboss-"+strconv.Itoa(os.Geteuid())) }
+func sharedBase() string { return client.UserDir(os.Getenv) }
 
 func defaultSocket(instance string) string { return filepath.Join(runtimeBase(), instance+".sock") }
 
@@ -70,15 +72,10 @@ func makeDir(dir string) error {
 	return checkOurs(dir, "remove it or name another place with --runtime-dir")
 }
 
-// checkOurs refuses a directory that somebody else owns or may write: who owns it can replace what is in it.
+// checkOurs refuses a directory that somebody else owns or may write.
 func checkOurs(dir, next string) error {
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return fail(exitPermission, next, "cannot use %q: %w", dir, err)
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
-		return fail(exitPermission, next, "cannot use %q: it must be a directory of ours that nobody else can write", dir)
+	if err := client.OwnDir(dir); err != nil {
+		return fail(exitPermission, next, "%w", err)
 	}
 	return nil
 }
@@ -120,6 +117,9 @@ func underWatchdog(cfg agent.Config, p place, args []string) error {
 		"--agent-timeout", cfg.Watchdog.AgentTimeout.String(), "--stop-timeout", stop.String()}
 	if p.private {
 		argv = append(argv, "--remove-dir")
+	}
+	if p.parent != 0 {
+		argv = append(argv, "--die-with-parent", strconv.Itoa(p.parent))
 	}
 	argv = append(append(argv, "--", self), args...)
 	err = syscall.Exec(watchdog, argv, os.Environ())
@@ -163,9 +163,7 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 				os.Stderr.Write(stacks[:runtime.Stack(stacks, true)])
 			case s == syscall.SIGHUP:
 				reloads.Go(func() {
-					if _, err := a.Reload(context.Background()); err != nil {
-						log.Error("reload failed", "cause", err)
-					}
+					_, _ = a.Reload(context.Background()) // an event tells how it went
 				})
 			case stopping:
 				a.Hurry()

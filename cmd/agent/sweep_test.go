@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,6 +68,9 @@ func TestTheNextAgentSweeps(t *testing.T) {
 	if !strings.Contains(next.log(), "swept what an earlier run had left") {
 		t.Errorf("the log does not say so:\n%s", next.log())
 	}
+	if e := h.pitboss("events", "--prefix", "agent.swept"); !strings.Contains(e.stdout, "agent.swept") || !strings.Contains(e.stdout, st.Agent.RunID) {
+		t.Errorf("%+v", e)
+	}
 	if text := read(t, h.path("pitboss/agent/run.jsonl")); strings.Count(text, "\n") != 3 || !strings.Contains(text, `"what":"worker default-0.1"`) {
 		t.Errorf("the record of this run:\n%s", text)
 	}
@@ -79,29 +81,24 @@ func TestTheNextAgentTellsOfTheLastDeath(t *testing.T) {
 	h := newHost(t)
 	s := h.serve(onePool)
 	if st, _ := s.status(); st.LastDeath != nil || st.Swept != nil {
-		t.Errorf("a first agent has a past: %s %+v", st.LastDeath, st.Swept)
+		t.Errorf("a first agent has a past: %+v %+v", st.LastDeath, st.Swept)
 	}
 	st, _ := s.status()
 	must(t, syscall.Kill(st.Agent.PID, syscall.SIGKILL))
 	s.exit()
 	next := h.serve(onePool)
 	now, _ := next.status()
-	var told struct {
-		PID   int    `json:"agent_pid"`
-		Cause string `json:"cause"`
-	}
-	must(t, json.Unmarshal(now.LastDeath, &told))
-	if told.PID != st.Agent.PID || told.Cause != "signal SIGKILL" {
-		t.Errorf("last death %s, want that of %d", now.LastDeath, st.Agent.PID)
+	if d := now.LastDeath; d == nil || d.AgentPID != st.Agent.PID || d.Cause != "signal SIGKILL" {
+		t.Errorf("last death %+v, want that of %d", d, st.Agent.PID)
 	}
 	must(t, syscall.Kill(now.Agent.PID, syscall.SIGKILL))
 	next.exit()
 	must(t, os.WriteFile(filepath.Join(h.dir, "pitboss/agent/last-death.json"), []byte(`{"schema":1,"run_id":`), 0o600))
 	last := h.serve(onePool)
 	if st, _ := last.status(); st.LastDeath != nil {
-		t.Errorf("a torn certificate is told: %s", st.LastDeath)
+		t.Errorf("a torn certificate is told: %+v", st.LastDeath)
 	}
-	if !strings.Contains(last.log(), "the certificate of an earlier agent is not used") {
+	if !strings.Contains(last.log(), "the last death certificate is not believed") {
 		t.Errorf("the log does not say so:\n%s", last.log())
 	}
 }

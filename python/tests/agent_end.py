@@ -257,10 +257,10 @@ class Worker:
 
     # Start ---------------------------------------------------------------------------------------------------------
 
-    def go(self, adapter: str = BEHAVIOURS, workdir: str = "/", payload_limit: int = 1 << 24) -> _wire.Frame:
+    def go(self, adapter: str = BEHAVIOURS, workdir: str = "/", payload_limit: int = 1 << 24, serialization: str = "strict") -> _wire.Frame:
         """Opens the start gate; the frame that ended the start: READY or FAILED. What it was doing is left in ``doing``."""
         body = {"adapter": adapter, "workdir": workdir, "payload_limit": payload_limit, "pool": "p", "worker": self.name}
-        self.control.send(_wire.GO, 0, {**body, "index": self.index, "run_id": "test"})
+        self.control.send(_wire.GO, 0, {**body, "index": self.index, "run_id": "test", "serialization": serialization})
         self.doing: List[str] = []
         while True:
             frame = self.control.next()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import collections
-import enum
 import json
 import math
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 from hypothesis import given
@@ -42,17 +40,21 @@ def test_big_ints() -> None:
         assert _values.decode(*_values.encode([value])) == [value]
 
 
-class Color(enum.IntEnum):
-    RED = 1
+class Celsius(int):
+    pass
+
+
+class Settings(Dict[str, int]):
+    pass
 
 
 @pytest.mark.parametrize(
     ("value", "path"),
     [
         ({"a": [1, 2, {3}]}, 'result["a"][2]: set'),
-        ([Color.RED], "result[0]: Color is a subclass of int"),
+        ([Celsius(1)], "result[0]: Celsius is a subclass of int"),
         ({1: 2}, "result: the key 1 is int"),
-        (collections.OrderedDict(), "result: OrderedDict is a subclass of dict"),
+        (Settings(), "result: Settings is a subclass of dict"),
         (object(), "result: object"),
         (["ok", "\ud800"], "result[1]: str with a lone surrogate"),
     ],

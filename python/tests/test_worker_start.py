@@ -151,6 +151,7 @@ def test_an_end_during_the_import_is_an_end(tree: Tree) -> None:
     adapter.write_text(f"import os, time\nopen({str(tree.notes_file)!r}, 'w').write('importing\\n')\ntime.sleep(60)\n")
     worker = tree.worker()
     body = {"adapter": str(adapter), "workdir": "/", "payload_limit": 1 << 20, "pool": "p", "worker": "w", "index": 0, "run_id": "r"}
+    body["serialization"] = "strict"
     worker.control.send(_wire.GO, 0, body)
     tree.noted("importing")
     worker.control.close()

@@ -64,3 +64,10 @@ def segfault():
 @pitboss.tool
 def exit_three():
     os._exit(3)
+
+
+@pitboss.tool
+def moment():
+    import datetime
+
+    return {"day": datetime.date(2026, 1, 2), "seen": {1}}

@@ -1059,7 +1059,7 @@ type ScaleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the pool.
 	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
-	// Number of workers, 1 to 10 000.
+	// Number of workers, 1 to 1 000.
 	Workers       int32 `protobuf:"varint,2,opt,name=workers,proto3" json:"workers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -11,7 +11,7 @@ from pitboss import _errors, _values
 _NO_TRACEBACK = ("BAD_ARGUMENTS", "UNKNOWN_TOOL", "PAYLOAD_TOO_LARGE")
 
 
-def error_body(error: BaseException, reason: str, payload_limit: int) -> bytes:
+def error_body(error: BaseException, reason: str, payload_limit: int, markers: bool) -> bytes:
     """The JSON text for a call that ended with this error; a ToolError's own reason, retryable and data win."""
     body = _errors.describe(error, reason)
     if reason == "PAYLOAD_TOO_LARGE":
@@ -19,18 +19,18 @@ def error_body(error: BaseException, reason: str, payload_limit: int) -> bytes:
     if reason in _NO_TRACEBACK:
         body["traceback"] = ""
     if isinstance(error, _errors.ToolError):
-        _add_own(body, error, reason)
+        _add_own(body, error, reason, markers)
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _add_own(body: Dict[str, Any], error: _errors.ToolError, reason: str) -> None:
+def _add_own(body: Dict[str, Any], error: _errors.ToolError, reason: str, markers: bool) -> None:
     body["reason"] = error.reason if isinstance(error.reason, str) else reason  # an attribute that anybody can set
     if error.retryable is not None:
         body["retryable"] = bool(error.retryable)
     if error.data is None:
         return
     try:
-        text, parts = _values.encode(error.data, "data")
+        text, parts = _values.encode(error.data, "data", markers)
         if not parts:
             body["data"] = json.loads(text)
     except TypeError as bad:

@@ -18,7 +18,17 @@ from pitboss import _wire
 
 STREAM_CHUNKS = 16
 STREAM_BYTES = 1 << 20
-GO_FIELDS = {"adapter": str, "workdir": str, "payload_limit": int, "pool": str, "worker": str, "index": int}
+# Between two signals to a main thread that has not noticed the end, in milliseconds.
+NUDGE_MS = 20
+GO_FIELDS = {
+    "adapter": str,
+    "workdir": str,
+    "payload_limit": int,
+    "pool": str,
+    "worker": str,
+    "index": int,
+    "serialization": str,
+}
 
 
 class Credit:
@@ -103,17 +113,22 @@ class Control:
     def _run(self) -> None:
         decoder = _wire.Decoder(_wire.CONTROL)
         tid = threading.get_native_id()
+        wait: Optional[int] = None
         while True:
-            for fd, _ in self._poll.poll(self.worker.nudge()):
+            term = False
+            for fd, _ in self._poll.poll(wait):
                 if fd == self.signals[0]:
                     if signal.SIGTERM in os.read(fd, 4096):
                         self.worker.end_from_control()
+                        term = True
                 elif not self._receive(decoder, tid):
                     self._poll.unregister(self.socket)
                     self.gone = True
                     self.worker.agent_gone()
             if self.worker.ending:
                 self.started.put(None)
+            # TERM itself has interrupted the main thread; a handler of user code for it is not cut short at once.
+            wait = NUDGE_MS if term else self.worker.nudge()
 
     def _receive(self, decoder: _wire.Decoder, tid: int) -> bool:
         """Handles what has come; False at the end."""

@@ -78,7 +78,7 @@ class Tool:
         """Raises BadArguments unless the arguments fit."""
         if not (self.open or arguments.keys() <= self._known):
             name = next(name for name in arguments if name not in self._known)
-            raise BadArguments(f"tool {self.name!r} has no parameter {name!r}; it takes {self._names()}")
+            raise BadArguments(f"tool {self.name!r} has no parameter {name!r}; it takes {self._names()}{self._near(name)}")
         for name in self._required:
             if name not in arguments:
                 shown = self.parameters[name].shown
@@ -96,6 +96,12 @@ class Tool:
 
     def _names(self) -> str:
         return ", ".join(self.parameters) or "no parameters"
+
+    def _near(self, name: str) -> str:
+        import difflib  # only on this path: a worker need not pay for it
+
+        near = difflib.get_close_matches(name, self.parameters, n=1, cutoff=0.6)
+        return f"; did you mean {near[0]!r}?" if near else ""
 
     def row(self) -> Dict[str, Any]:
         """The tool as READY describes it."""

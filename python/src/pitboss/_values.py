@@ -1,8 +1,9 @@
 """Values, exact both ways: one JSON text and raw parts.
 
 None, bool, int of any size, float with NaN and infinities, str, bytes, list and dict with str keys. A tuple is sent as a list;
-bytearray and memoryview are sent as bytes. Every other type is refused, subclasses too: IntEnum, OrderedDict or numpy.float64
-would arrive as something else than what was sent.
+bytearray and memoryview are sent as bytes. Other types are sent as docs/values.md lists, by their own methods (_conversions), and
+those that are not listed are refused, subclasses of int or str too: they would arrive as something else than what was sent. With
+markers, an object that names the type stands for what would be refused.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 import re
 from typing import Any, Dict, List, Sequence, Tuple, Union
 
-from pitboss._errors import show
+from pitboss import _conversions
+from pitboss._errors import show, type_name
 
 # An int of more than 4 000 decimal digits travels as {"$int": hex}: Python refuses to parse longer decimals (sys.set_int_max_str_digits).
 _BIG = 10**4000
@@ -21,6 +23,14 @@ _FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _PLAIN_TYPES = frozenset((str, bool, type(None)))
 
 _PathStep = Union[str, int]
+
+
+# Characters of a marker's repr.
+_MARKER_REPR = 200
+
+
+class _MarkedParts(List[bytes]):
+    """The parts of a value in which markers stand for what cannot be sent. A type of list, so that plain values pay nothing."""
 
 
 class _Unsendable(Exception):
@@ -40,8 +50,37 @@ def _refuse(value: Any) -> str:
         if isinstance(value, base):
             return f"{name} is a subclass of {base.__name__} and would arrive as a plain one; send {base.__name__}(...) of it"
     if isinstance(value, (set, frozenset)):
-        return f"{name} is not a value pitboss can send; send a list of it"
+        return f"{name} is not a value pitboss can send, because it has no order; send sorted(...) or list(...) of it"
     return f"{name} is not a value pitboss can send; send None, bool, int, float, str, bytes, list or dict"
+
+
+def _unsendable(value: Any, problem: str, parts: List[bytes]) -> Dict[str, str]:
+    """The marker of a value that cannot be sent; without markers, the error."""
+    if type(parts) is not _MarkedParts:
+        raise _Unsendable(problem)
+    text = show(value, _MARKER_REPR + 1)
+    if len(text) > _MARKER_REPR:
+        text = text[:_MARKER_REPR] + "…"
+    marker = {"$type": type_name(type(value)), "repr": text}
+    return {key: item.encode("utf-8", "backslashreplace").decode() for key, item in marker.items()}
+
+
+def _convert(value: Any, parts: List[bytes]) -> Any:
+    try:
+        known, converted = _conversions.convert(value)
+    except _conversions.NotExact as bad:
+        return _unsendable(value, f"{type(value).__qualname__} cannot be sent: {bad}", parts)
+    return _plain(converted, parts) if known else _unsendable(value, _refuse(value), parts)
+
+
+def _drop_parts(tree: Any, parts: List[bytes]) -> bool:
+    """Takes the parts that a plain tree refers to out of the end of ``parts``; whether there were any."""
+    if type(tree) is dict and type(tree.get("$part")) is int and len(tree) == 1:
+        del parts[tree["$part"] :]
+        return True
+    if type(tree) is dict or type(tree) is list:
+        return any(_drop_parts(item, parts) for item in (tree.values() if type(tree) is dict else tree))
+    return False
 
 
 def _plain_list(items: Sequence[Any], parts: List[bytes]) -> List[Any]:
@@ -61,7 +100,8 @@ def _plain_dict(mapping: Dict[Any, Any], parts: List[bytes]) -> Dict[str, Any]:
     out: Dict[str, Any] = {}
     for key, item in mapping.items():
         if type(key) is not str:
-            raise _Unsendable(f"the key {show(key)} is {type(key).__qualname__}, and keys must be str")
+            _drop_parts(out, parts)
+            return _unsendable(mapping, f"the key {show(key)} is {type(key).__qualname__}, and keys must be str", parts)
         if type(item) not in _PLAIN_TYPES:
             try:
                 item = _plain(item, parts)
@@ -91,23 +131,25 @@ def _plain(value: Any, parts: List[bytes]) -> Any:
     if cls is bytes or cls is bytearray or cls is memoryview:
         parts.append(value if cls is bytes else bytes(value) if cls is bytearray else value.tobytes())
         return {"$part": len(parts) - 1}
-    raise _Unsendable(_refuse(value))
+    return _convert(value, parts)
 
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")).encode
 
 
 def _find_surrogate(value: Any, path: List[_PathStep]) -> bool:
-    """Leaves in ``path`` (outermost first) where the str is that UTF-8 cannot carry."""
+    """Leaves in ``path`` (outermost first) where in a plain tree the str is that UTF-8 cannot carry."""
     if isinstance(value, str):
         return any("\ud800" <= char <= "\udfff" for char in value)
     if isinstance(value, dict):
+        if len(value) == 1 and "$dict" in value:
+            return _find_surrogate(value["$dict"], path)
         for key, item in value.items():
             path.append(key)
             if _find_surrogate(key, []) or _find_surrogate(item, path):
                 return True
             path.pop()
-    elif isinstance(value, (list, tuple)):
+    elif isinstance(value, list):
         for index, item in enumerate(value):
             path.append(index)
             if _find_surrogate(item, path):
@@ -116,11 +158,16 @@ def _find_surrogate(value: Any, path: List[_PathStep]) -> bool:
     return False
 
 
-def encode(value: Any, root: str = "result") -> Tuple[bytes, List[bytes]]:
-    """The JSON text in UTF-8 and the parts. TypeError names the path to what cannot be sent, ``root`` being its first step."""
-    parts: List[bytes] = []
+def encode(value: Any, root: str = "result", markers: bool = False) -> Tuple[bytes, List[bytes]]:
+    """The JSON text in UTF-8 and the parts.
+
+    TypeError names the path to what cannot be sent, ``root`` being its first step; with markers only what is nested too deeply
+    or no valid Unicode is an error.
+    """
+    parts: List[bytes] = _MarkedParts() if markers else []
     try:
-        text = _dumps(_plain(value, parts))
+        tree = value if type(value) in _PLAIN_TYPES else _plain(value, parts)
+        text = _dumps(tree)
     except _Unsendable as bad:
         raise TypeError(f"{_where(root, bad.path)}: {bad.problem}") from None
     except RecursionError:
@@ -129,7 +176,7 @@ def encode(value: Any, root: str = "result") -> Tuple[bytes, List[bytes]]:
         return text.encode("utf-8"), parts
     except UnicodeEncodeError:
         path: List[_PathStep] = []
-        _find_surrogate(value, path)
+        _find_surrogate(tree, path)
         where = _where(root, path[::-1])
         raise TypeError(f"{where}: str with a lone surrogate, which is not valid Unicode; send bytes") from None
 

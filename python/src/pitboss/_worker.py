@@ -11,14 +11,12 @@ from types import FrameType
 from typing import Any, Dict, List, NoReturn, Optional
 
 from pitboss import _adapter, _answers, _context, _errors, _teardown, _values, _wire
-from pitboss._control import Control, Credit
+from pitboss._control import NUDGE_MS, Control, Credit
 from pitboss._fork_guard import ForkGuard
 from pitboss._tools import BadArguments, Tool, ready_body
 
 DATA_FD, CONTROL_FD, CRASH_FD = 3, 4, 5
 _exit = os._exit  # user code's is wrapped
-# Between two signals to a main thread that has not noticed the end, in milliseconds.
-_NUDGE_MS = 20
 _LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -50,6 +48,7 @@ class _Worker:
         self.control = Control(CONTROL_FD, self)
         self.main = threading.get_ident()
         self.limit = _wire.DEFAULT_PAYLOAD_LIMIT
+        self.markers = False
         self.adapter: Any = None
         self.tools: Dict[str, Tool] = {}
         self.call_id = 0
@@ -90,6 +89,7 @@ class _Worker:
         go = self.control.go
         assert go is not None
         self.limit = go["payload_limit"]
+        self.markers = go["serialization"] == "markers"
         _context.set_worker(go["worker"], go["pool"], go["index"])
         place, class_name = _adapter.split(go["adapter"])
         reason = "ADAPTER_IMPORT"
@@ -205,7 +205,7 @@ class _Worker:
             else:
                 result = tool.function(**arguments)
                 self.interruptible = False
-            text, parts = _values.encode(result)
+            text, parts = _values.encode(result, "result", self.markers)
         except BaseException as error:
             self.interruptible = False
             if os.getpid() != self.pid:
@@ -235,7 +235,7 @@ class _Worker:
                     item = next(generator)
                 except StopIteration as end:
                     return end.value
-                text, parts = _values.encode(item, f"chunk {index}")
+                text, parts = _values.encode(item, f"chunk {index}", self.markers)
                 if not credit.take(_wire.payload_size(text, parts)):
                     self.cancelled = True
                     raise _errors.Cancelled("the agent is gone")
@@ -267,7 +267,7 @@ class _Worker:
             self.ending = True  # the agent is gone; the control thread says so too
 
     def _send_error(self, call: int, error: BaseException, reason: str) -> None:
-        self._send(_wire.ERROR, call, _answers.error_body(error, reason, self.limit), [])
+        self._send(_wire.ERROR, call, _answers.error_body(error, reason, self.limit, self.markers), [])
 
     # Orders and signals --------------------------------------------------------------------------------------------
 
@@ -325,7 +325,7 @@ class _Worker:
         if not (self.ending and self.interruptible and not self.cancelled):
             return None  # it has noticed, or waits for what the end of the links ends
         signal.pthread_kill(self.main, self.cancel_signal)
-        return _NUDGE_MS
+        return NUDGE_MS
 
     def _wake(self) -> None:
         try:

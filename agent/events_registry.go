@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+)
+
+// eventClass groups events.
+type eventClass string
+
+const (
+	classAgent     eventClass = "agent"
+	classWatchdog  eventClass = "watchdog"
+	classPool      eventClass = "pool"
+	classProcess   eventClass = "process"
+	classHeartbeat eventClass = "heartbeat"
+)
+
+// eventKind is one row of the registry. Nothing is emitted that has none.
+type eventKind struct {
+	name   string // dotted, lower case
+	class  eventClass
+	level  slog.Level // of its line in the log
+	text   string     // the line's message: what happened, in a few words
+	fields []eventField
+}
+
+// eventField is one field of an event. A field may be left out of an emission, but none may be added.
+type eventField struct {
+	name    string
+	kind    slog.Kind
+	unit    string // empty for a text, a name or a plain number
+	meaning string
+}
+
+func text(name, meaning string) eventField { return eventField{name, slog.KindString, "", meaning} }
+func number(name, unit, meaning string) eventField {
+	return eventField{name, slog.KindInt64, unit, meaning}
+}
+func span(name, meaning string) eventField { return eventField{name, slog.KindFloat64, "s", meaning} }
+
+// The fields that many events share.
+var (
+	poolField     = text("pool", "name of the pool")
+	workerField   = text("worker", "id of the worker")
+	causeField    = text("cause", "what went wrong")
+	tryField      = number("try", "starts", "how many in a row have failed, this one included")
+	launcherField = number("pid", "", "process id of the launcher")
+	levelField    = number("generation", "", "number of the launcher within its pool, from 1")
+)
+
+// The registry. docs/events.md is generated from it: `make gen`.
+var (
+	agentStarted = &eventKind{"agent.started", classAgent, slog.LevelInfo, "agent started", []eventField{
+		number("pid", "", "process id of the agent"), text("run_id", "random id of this life of the agent"),
+		text("version", "of pitboss"), text("socket", "path of the API's socket"), number("pools", "pools", "how many are configured")}}
+	agentIdle        = &eventKind{"agent.no_pools", classAgent, slog.LevelWarn, "no pool is configured: nothing can be called; add one under `pools:` in the configuration", []eventField{text("config", "file that was read")}}
+	agentStopOrdered = &eventKind{"agent.stop_ordered", classAgent, slog.LevelInfo, "stop ordered", []eventField{text("why", "who ordered it")}}
+	agentStopping    = &eventKind{"agent.stopping", classAgent, slog.LevelInfo, "stopping", []eventField{number("calls_running", "calls", "that may end before their workers do")}}
+	agentStopped     = &eventKind{"agent.stopped", classAgent, slog.LevelInfo, "every worker and launcher is gone", []eventField{span("uptime_s", "life of the agent")}}
+	agentDied        = &eventKind{"agent.died", classAgent, slog.LevelWarn, "the agent before this one died; its watchdog's certificate says how", []eventField{
+		text("run_id", "its run id"), number("pid", "", "its process id"), text("cause", "how it ended"), number("empty_us", "us", "from its death to the proof that its tree was empty"),
+		number("killed", "processes", "that the watchdog had to kill"), number("survivors", "processes", "that could not be killed in time"), text("tier", "kill tier that held"), text("proof", "that nothing was left; none if something was")}}
+	agentCertRefused = &eventKind{"agent.certificate_refused", classAgent, slog.LevelWarn, "the last death certificate is not believed", []eventField{text("file", "where it lies"), causeField}}
+	agentSwept       = &eventKind{"agent.swept", classAgent, slog.LevelWarn, "swept what an earlier run had left", []eventField{
+		text("run_id", "of the earlier run"), number("killed", "processes", "that it had left and that are gone now"), number("survivors", "processes", "that could not be killed"), number("took_ms", "ms", "how long that took")}}
+	agentSweepRefused = &eventKind{"agent.sweep_refused", classAgent, slog.LevelWarn, "the record of an earlier run is not believed, and nothing was swept", []eventField{causeField}}
+	agentReloaded     = &eventKind{"agent.reloaded", classAgent, slog.LevelInfo, "configuration reloaded", []eventField{text("change", "one thing that changed")}}
+	agentReloadFailed = &eventKind{"agent.reload_failed", classAgent, slog.LevelError, "the reload failed", []eventField{causeField}}
+	agentStray        = &eventKind{"agent.stray_killed", classAgent, slog.LevelWarn, "killed a stray process that fell to the agent", []eventField{number("pid", "", "its process id")}}
+
+	watchdogArmed  = &eventKind{"watchdog.armed", classWatchdog, slog.LevelInfo, "the watchdog answers", []eventField{number("pid", "", "process id of the watchdog"), text("from", "its state before")}}
+	watchdogSilent = &eventKind{"watchdog.silent", classWatchdog, slog.LevelWarn, "the watchdog does not answer; new workers wait, calls go on", []eventField{number("pid", "", "process id of the watchdog"), text("from", "its state before")}}
+	watchdogLost   = &eventKind{"watchdog.lost", classWatchdog, slog.LevelError, "the watchdog is gone", []eventField{causeField, text("then", "what watchdog.on_loss says: drain or continue in tier group")}}
+
+	poolState           = &eventKind{"pool.state", classPool, slog.LevelInfo, "pool state changed", []eventField{poolField, text("from", "state before"), text("to", "state from now on"), text("reason", "why it failed; absent otherwise")}}
+	poolScaled          = &eventKind{"pool.scaled", classPool, slog.LevelInfo, "pool scaled", []eventField{poolField, number("from", "workers", "how many there should be until now"), number("to", "workers", "how many from now on")}}
+	poolRestarted       = &eventKind{"pool.restarted", classPool, slog.LevelInfo, "workers were replaced", []eventField{poolField, number("workers", "workers", "how many new ones there are")}}
+	poolRestartFailed   = &eventKind{"pool.restart_failed", classPool, slog.LevelWarn, "workers were not replaced; the old ones serve on", []eventField{poolField, causeField, number("workers", "workers", "how many had been replaced before")}}
+	launcherStarted     = &eventKind{"pool.launcher.started", classPool, slog.LevelInfo, "launcher started", []eventField{poolField, launcherField, levelField, text("python", "path of the interpreter")}}
+	launcherExited      = &eventKind{"pool.launcher.exited", classPool, slog.LevelInfo, "launcher exited", []eventField{poolField, launcherField, levelField, text("end", "how it ended")}}
+	launcherLost        = &eventKind{"pool.launcher.lost", classPool, slog.LevelWarn, "launcher died; its workers serve on, a new generation starts", []eventField{poolField, launcherField, levelField}}
+	launcherStartFailed = &eventKind{"pool.launcher.start_failed", classPool, slog.LevelWarn, "launcher did not start", []eventField{poolField, tryField, causeField}}
+	launcherLate        = &eventKind{"pool.launcher.late", classPool, slog.LevelWarn, "launcher did not answer in time", []eventField{poolField, launcherField, number("times", "times", "it has not; at 2 it is killed")}}
+	launcherKilled      = &eventKind{"pool.launcher.killed", classPool, slog.LevelWarn, "launcher does not end; killing it", []eventField{poolField, launcherField}}
+
+	workerStarted     = &eventKind{"worker.started", classProcess, slog.LevelDebug, "worker started", []eventField{poolField, workerField, number("pid", "", "its process id"), number("keeper_pid", "", "of its keeper"), levelField}}
+	workerReady       = &eventKind{"worker.ready", classProcess, slog.LevelInfo, "worker ready", []eventField{poolField, workerField, number("pid", "", "its process id"), span("after_s", "from the order to start it to its first answer")}}
+	workerStartFailed = &eventKind{"worker.start_failed", classProcess, slog.LevelWarn, "worker did not start", []eventField{poolField, workerField, tryField, causeField}}
+	workerExited      = &eventKind{"worker.exited", classProcess, slog.LevelInfo, "worker exited", []eventField{poolField, workerField, number("pid", "", "its process id"), text("end", "exit code or signal, and who ended it and why"),
+		span("uptime_s", "life of the worker"), number("calls", "calls", "that it ran"), number("call", "", "id of the call that ended with it; absent when none ran"), number("max_rss_kb", "KiB", "its peak memory; 0 when not known"),
+		text("stack", "its last Python stack, at most 2 KiB; absent when there is none")}}
+	cleanupCompleted = &eventKind{"cleanup.completed", classProcess, slog.LevelInfo, "clean-up completed", []eventField{poolField, workerField, span("took_s", "from the end of the worker's process to the end of its keeper"),
+		text("proof", "ECHILD: the keeper has seen its tree empty; none: the launcher has killed what it left"), number("killed", "processes", "that the keeper had to kill")}}
+	keeperKilled = &eventKind{"keeper.killed", classProcess, slog.LevelError, "keeper does not end; killing it, its children fall to the launcher", []eventField{poolField, workerField, number("keeper_pid", "", "process id of the keeper")}}
+
+	heartbeatMissed   = &eventKind{"heartbeat.missed", classHeartbeat, slog.LevelDebug, "heartbeat missed", []eventField{poolField, workerField, number("missed", "pings", "in a row without an answer")}}
+	heartbeatVerdict  = &eventKind{"heartbeat.verdict", classHeartbeat, slog.LevelInfo, "heartbeat verdict", []eventField{poolField, workerField, text("from", "verdict before"), text("to", "verdict from now on"), text("evidence", "what speaks for it")}}
+	heartbeatReported = &eventKind{"heartbeat.reported", classHeartbeat, slog.LevelError, "worker is lost; heartbeat.on_lost says report", []eventField{poolField, workerField, text("evidence", "what speaks for it")}}
+)
+
+// eventKinds is every row, sorted by class and name.
+var eventKinds = []*eventKind{
+	agentCertRefused, agentDied, agentIdle, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
+	watchdogArmed, watchdogLost, watchdogSilent,
+	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, poolRestartFailed, poolRestarted, poolScaled, poolState,
+	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
+	heartbeatMissed, heartbeatReported, heartbeatVerdict,
+}
+
+// EventNames lists the name of every event that there is.
+func EventNames() []string {
+	var names []string
+	for _, k := range eventKinds {
+		names = append(names, k.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// EventsMarkdown is docs/events.md.
+func EventsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("# Events\n\nGenerated from the registry in the code by `make gen`. `pitboss events` shows the last 1 000; each is a line of the log, too,\n" +
+		"with its name in the field `event`, when `log.level` lets its level through. A field that does not apply is absent.\n")
+	class := eventClass("")
+	for _, k := range eventKinds {
+		if k.class != class {
+			class = k.class
+			fmt.Fprintf(&b, "\n## Class %s\n", class)
+		}
+		fmt.Fprintf(&b, "\n### `%s`\n\n%s (level %s)\n\n| field | type | unit | meaning |\n|---|---|---|---|\n", k.name, k.text, strings.ToLower(k.level.String()))
+		for _, f := range k.fields {
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.name, map[slog.Kind]string{slog.KindString: "text", slog.KindInt64: "whole number", slog.KindFloat64: "number"}[f.kind], f.unit, f.meaning)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,32 @@
+package agent
+
+import (
+	"log/slog"
+	"time"
+)
+
+// emitExited tells of a worker's end with what the post-mortem knows; c is the call that ended with it, nil for none.
+func (w *worker) emitExited(pm *PostMortem, c *call) {
+	uptime, _ := time.ParseDuration(pm.Uptime)
+	fields := []slog.Attr{slog.Int("pid", w.process.pid), slog.String("end", pm.Cause()), seconds("uptime_s", uptime),
+		slog.Int64("calls", int64(pm.Calls)), slog.Int64("max_rss_kb", pm.MaxRSSKB)}
+	if c != nil {
+		fields = append(fields, slog.Int64("call", int64(c.id)))
+	}
+	if pm.Stack != "" {
+		fields = append(fields, slog.String("stack", cutBack(pm.Stack, maxDetails)))
+	}
+	w.emit(workerExited, fields...)
+}
+
+// emitCleanup tells that the worker's keeper has ended; its status 0 is the proof that the tree is empty.
+func (w *worker) emitCleanup(began time.Time, status int) {
+	proof, killed := "ECHILD", 0
+	if status != 0 {
+		proof = "none"
+	}
+	if w.life.exited != nil {
+		killed = w.life.exited.Killed
+	}
+	w.emit(cleanupCompleted, seconds("took_s", time.Since(began)), slog.String("proof", proof), slog.Int("killed", killed))
+}

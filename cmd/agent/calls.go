@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/pitboss-run/pitboss/agent/client"
+	"github.com/spf13/cobra"
+)
+
+func newCallsCommand(g *global) *cobra.Command {
+	var pool string
+	c := &cobra.Command{Use: "calls", Short: "list the calls that wait or run now, oldest first", Example: "  pitboss calls --pool default", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := g.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			calls, err := c.Calls(cmd.Context(), pool)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return printJSON(g.stdout, calls)
+			}
+			if len(calls) == 0 {
+				fmt.Fprintln(g.stdout, "no call waits or runs")
+				return nil
+			}
+			t := tabwriter.NewWriter(g.stdout, 2, 8, 2, ' ', 0)
+			fmt.Fprintln(t, "CALL\tTOOL\tSTATE\tWORKER\tAGE\tLEFT")
+			for _, i := range calls {
+				worker := i.Worker
+				if worker == "" {
+					worker = "-"
+				}
+				fmt.Fprintf(t, "%d\t%s/%s\t%s\t%s\t%s\t%s\n", i.Call, i.Pool, i.Tool, i.State, worker, short(i.Age), short(max(i.Left, 0)))
+			}
+			return t.Flush()
+		}}
+	c.Flags().StringVar(&pool, "pool", "", "only this pool's")
+	return c
+}
+
+// short is a time for people: three digits say enough.
+func short(d time.Duration) string {
+	switch {
+	case d >= 10*time.Second:
+		return d.Round(time.Second).String()
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(100 * time.Nanosecond).String()
+}
+
+// withCall runs act on the call whose id is the only argument.
+func (g *global) withCall(ctx context.Context, arg string, act func(c *client.Client, call uint64) error) error {
+	call, err := strconv.ParseUint(arg, 10, 64)
+	if err != nil || call == 0 {
+		return fail(exitUsage, "`pitboss calls` lists those that wait or run", "a call's id is a whole number above 0, not %q", arg)
+	}
+	c, err := g.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return act(c, call)
+}
+
+func newCancelCommand(g *global) *cobra.Command {
+	return &cobra.Command{Use: "cancel CALL", Short: "end one call: it leaves the queue, or its worker is killed and replaced", Example: "  pitboss cancel 17", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return g.withCall(cmd.Context(), args[0], func(c *client.Client, call uint64) error {
+				endedBy, err := c.Cancel(cmd.Context(), call)
+				if err != nil {
+					return err
+				}
+				switch {
+				case g.json:
+					return printJSON(g.stdout, map[string]any{"call": call, "ended_by": endedBy})
+				case endedBy == "queue":
+					fmt.Fprintf(g.stdout, "call %d left the queue; it never ran\n", call)
+				default:
+					fmt.Fprintf(g.stdout, "call %d ends: its worker is killed and replaced; it may have had effects\n", call)
+				}
+				return nil
+			})
+		}}
+}
+
+func newStackCommand(g *global) *cobra.Command {
+	return &cobra.Command{Use: "stack WORKER", Short: "show what each Python thread of a worker does; its call goes on", Example: "  pitboss stack default-0.1", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := g.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			text, err := c.Stack(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return printJSON(g.stdout, map[string]any{"worker": args[0], "stack": text})
+			}
+			fmt.Fprintln(g.stdout, strings.TrimRight(text, "\n"))
+			return nil
+		}}
+}
