@@ -42,7 +42,7 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go vet ./...
 	$(TOOLS)/staticcheck ./...
 	cd python && ../.venv/bin/ruff check src tests && ../.venv/bin/mypy
-	cd proto && $(TOOLS)/buf lint
+	cd proto && $(TOOLS)/buf lint && $(TOOLS)/buf breaking --against released.binpb
 	rm -rf .build/gen && mkdir -p .build/gen && cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate -o ../.build/gen
 	diff -r --exclude='*.proto' .build/gen/pitboss proto/pitboss
 	go run ./agent/configdoc > .build/config.md && diff -u docs/config.md .build/config.md

@@ -258,3 +258,27 @@ func TestDocumentsNameCommandsThatExist(t *testing.T) {
 		t.Errorf("only %d commands were found", seen)
 	}
 }
+
+// TestDocumentsNameFilesThatExist: every path of a source file in the documents is one of this tree.
+func TestDocumentsNameFilesThatExist(t *testing.T) {
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	seen := 0
+	for _, name := range append(files, "README.md") {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`([a-z_]+(?:/[a-z_]+)*/[a-z_]+\\.(?:go|py))`").FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(m[1]); err != nil {
+				t.Errorf("%s names %s: %v", name, m[1], err)
+			}
+			seen++
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d files were found", seen)
+	}
+}
