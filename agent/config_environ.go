@@ -182,7 +182,7 @@ func (l *loading) unknownVariable(name string, targets map[string][]target) stri
 	if strings.HasPrefix(name, overridePrefix+"POOLS_") && pool == "" && l.incomplete() {
 		return ""
 	}
-	near := nearest(name, slices.Concat(slices.Sorted(maps.Keys(targets)), slices.Sorted(maps.Keys(ownVariables))))
+	near := NearName(name, slices.Concat(slices.Sorted(maps.Keys(targets)), slices.Sorted(maps.Keys(ownVariables))))
 	switch {
 	case near == "" && pool != "":
 		return fmt.Sprintf("sets no key of pool %q%s", pool, remove)

@@ -284,23 +284,12 @@ func (r *configReader) intoScalar(v reflect.Value, n ast.Node, key, general stri
 
 // didYouMean names the candidate that is at most two edits away.
 func didYouMean(name string, candidates []string) string {
-	best := nearest(name, candidates)
+	best := NearName(name, candidates)
 	if best == "" {
 		sort.Strings(candidates)
 		return "; known here: " + strings.Join(candidates, ", ")
 	}
 	return fmt.Sprintf("; did you mean %q?", best)
-}
-
-// nearest is the candidate that is at most two edits away, "" if none is.
-func nearest(name string, candidates []string) string {
-	best, distance := "", 3
-	for _, c := range candidates {
-		if d := editDistance(name, c); d < distance {
-			best, distance = c, d
-		}
-	}
-	return best
 }
 
 func editDistance(a, b string) int {

@@ -77,6 +77,11 @@ func (p *pool) try(ctx context.Context, t *ticket, req *Request, chunk func(*Val
 		e.Call = c.id
 		return nil, e
 	}
+	// In the middle of a reload it may be a worker of the settings before, which takes less.
+	if size := req.Args.size() + requestEnvelope + 6*len(req.Tool); size > int(w.cfg.Limits.Payload) {
+		p.giveBack(w, c)
+		return nil, p.tooLarge(t, "arguments of %d bytes are over the limit of %d of worker %s; retry when the reload has ended", req.Args.size(), w.cfg.Limits.Payload, w.id)
+	}
 	return p.perform(ctx, w, c, req, t.deadline, chunk)
 }
 

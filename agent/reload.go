@@ -137,15 +137,25 @@ func (a *Agent) prepare(plan reloadPlan) (map[string]*poolSettings, error) {
 // apply carries a plan out. What the agent regards as its configuration afterwards is what was carried out.
 func (a *Agent) apply(ctx context.Context, plan reloadPlan, next Config, settings map[string]*poolSettings) (changes []string, err error) {
 	var failed []error
+	// What could not be carried out stays as it was, so that the next reload tries it again.
+	undone := func(name string, err error) {
+		failed = append(failed, err)
+		named := func(c PoolConfig) bool { return c.Name == name }
+		next.Pools = slices.DeleteFunc(slices.Clone(next.Pools), named)
+		if i := slices.IndexFunc(a.config.Pools, named); i >= 0 {
+			next.Pools = append(next.Pools, a.config.Pools[i])
+		}
+	}
 	for _, cfg := range plan.added {
 		if err := a.addPool(settings[cfg.Name]); err != nil {
-			return changes, asError(err, cfg.Name)
+			undone(cfg.Name, err)
+			continue
 		}
 		changes = append(changes, fmt.Sprintf("pool %q: added with %d workers", cfg.Name, cfg.Workers))
 	}
 	for _, r := range plan.resized {
 		if err := a.pool(r.pool).scale(r.to); err != nil {
-			failed = append(failed, err)
+			undone(r.pool, err)
 			continue
 		}
 		changes = append(changes, fmt.Sprintf("pool %q: workers %d to %d", r.pool, r.from, r.to))
@@ -153,17 +163,16 @@ func (a *Agent) apply(ctx context.Context, plan reloadPlan, next Config, setting
 	for _, cfg := range plan.rolled {
 		p := a.pool(cfg.Name)
 		if err := a.guard.pool(cfg.Name, cfg.Timeouts.Kill); err != nil {
-			failed = append(failed, err)
+			undone(cfg.Name, err)
 			continue
 		}
-		_, err := p.restart(ctx, "", settings[cfg.Name])
-		if err != nil {
-			failed = append(failed, err)
-			next.Pools[slices.IndexFunc(next.Pools, func(c PoolConfig) bool { return c.Name == cfg.Name })] = p.cfg().PoolConfig
+		if _, err := p.restart(ctx, "", settings[cfg.Name]); err != nil {
+			undone(cfg.Name, err)
 			continue
 		}
 		if err := p.scale(cfg.Workers); err != nil {
-			failed = append(failed, err)
+			undone(cfg.Name, err)
+			continue
 		}
 		changes = append(changes, fmt.Sprintf("pool %q: restarted with new %s", cfg.Name, strings.Join(plan.keys[cfg.Name], ", ")))
 	}

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,9 +47,18 @@ type runEntry struct {
 // runRecord is the present run's file. A line is written before its process may run, without fsync: no process outlives what
 // would lose it. A nil *runRecord keeps no record.
 type runRecord struct {
-	mu   sync.Mutex
-	file *os.File
+	dir    string
+	header runHeader
+
+	mu    sync.Mutex // guards the following
+	file  *os.File
+	lines int
+	live  map[int]runEntry // by pid
 }
+
+// recordSlack is how many lines of processes that are gone the file may hold before it is written anew: a pool that loses a
+// worker with each call must not fill a memory-backed directory.
+const recordSlack = 4096
 
 func newRunHeader(runID string, grace time.Duration) (runHeader, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
@@ -62,15 +73,20 @@ func newRunHeader(runID string, grace time.Duration) (runHeader, error) {
 }
 
 // startRunRecord replaces what an earlier run has left.
-func startRunRecord(dir string, header runHeader) (*runRecord, error) {
+func startRunRecord(dir string, header runHeader, entries ...runEntry) (*runRecord, error) {
 	name := filepath.Join(dir, runRecordFile)
 	file, err := os.CreateTemp(dir, runRecordFile+".")
 	if err != nil {
 		return nil, fmt.Errorf("cannot record this run: %w", err)
 	}
-	line, err := json.Marshal(header)
+	var text bytes.Buffer
+	lines := json.NewEncoder(&text)
+	err = lines.Encode(header)
+	for _, entry := range entries {
+		err = errors.Join(err, lines.Encode(entry))
+	}
 	if err == nil {
-		_, err = file.Write(append(line, '\n'))
+		_, err = file.Write(text.Bytes())
 	}
 	if err == nil {
 		err = os.Rename(file.Name(), name)
@@ -79,7 +95,28 @@ func startRunRecord(dir string, header runHeader) (*runRecord, error) {
 		_, _ = os.Remove(file.Name()), file.Close()
 		return nil, fmt.Errorf("cannot record this run in %q: %w", name, err)
 	}
-	return &runRecord{file: file}, nil
+	return &runRecord{dir: dir, header: header, file: file, live: map[int]runEntry{}}, nil
+}
+
+// remove forgets a process that is proven gone.
+func (r *runRecord) remove(p *pidfd) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.live, p.pid)
+}
+
+// compact writes the file anew with the living only; mu is held. The old file holds until the new one is whole.
+func (r *runRecord) compact() error {
+	next, err := startRunRecord(r.dir, r.header, slices.Collect(maps.Values(r.live))...)
+	if err != nil {
+		return err
+	}
+	_ = r.file.Close()
+	r.file, r.lines = next.file, len(r.live)
+	return nil
 }
 
 // add records a process that we hold a pidfd of.
@@ -91,12 +128,17 @@ func (r *runRecord) add(what string, p *pidfd) error {
 	if !ok {
 		return nil // it is dead already, and its pidfd says so
 	}
-	line, err := json.Marshal(runEntry{PID: p.pid, Start: start, What: what})
+	entry := runEntry{PID: p.pid, Start: start, What: what}
+	line, err := json.Marshal(entry)
 	if err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.live[p.pid] = entry
+	if r.lines++; r.lines > recordSlack+2*len(r.live) {
+		return r.compact()
+	}
 	if _, err := r.file.Write(append(line, '\n')); err != nil {
 		return fmt.Errorf("cannot record %s: %w", what, err)
 	}
@@ -105,6 +147,8 @@ func (r *runRecord) add(what string, p *pidfd) error {
 
 func (r *runRecord) close() {
 	if r != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		_ = r.file.Close()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,5 +221,28 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A pool that loses a worker with each call for days leaves a small record, and the living are in it.
+func TestARecordHoldsTheLivingAndStaysSmall(t *testing.T) {
+	dir := t.TempDir()
+	header, err := newRunHeader(oldRun, time.Second)
+	must(t, err)
+	r, err := startRunRecord(dir, header)
+	must(t, err)
+	defer r.close()
+	lasting, passing := &pidfd{pid: sleeper(t, "").Process.Pid}, &pidfd{pid: os.Getpid()}
+	must(t, r.add("worker lasting", lasting))
+	for range 3 * recordSlack {
+		must(t, r.add("worker passing", passing))
+		r.remove(passing)
+	}
+	_, entries, torn, err := readRunRecord(dir)
+	if err != nil || torn || len(entries) > recordSlack+8 {
+		t.Fatalf("%d entries, torn %v: %v", len(entries), torn, err)
+	}
+	if i := slices.IndexFunc(entries, func(e runEntry) bool { return e.What == "worker lasting" }); i < 0 || entries[i].PID != lasting.pid {
+		t.Error("the lasting process is not in the record any more")
 	}
 }

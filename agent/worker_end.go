@@ -128,6 +128,7 @@ func (w *worker) end() {
 	for _, p := range []*pidfd{w.process, w.keeper} {
 		if p != nil {
 			w.pool.agent.guard.release(p)
+			w.pool.agent.record.remove(p)
 			p.close()
 		}
 	}

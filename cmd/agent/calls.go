@@ -96,7 +96,9 @@ func newCancelCommand(g *global) *cobra.Command {
 }
 
 func newStackCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "stack WORKER", Short: "show what each Python thread of a worker does; its call goes on", Example: "  pitboss stack default-0.1", Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: "stack WORKER", Short: "show what each Python thread of a worker does, without its cooperation",
+		Long:    "Shows what each Python thread of a worker does, without its cooperation. Its call goes on; only a C library that sleeps in\nnanosleep(2) without looking at EINTR wakes early.",
+		Example: "  pitboss stack default-0.1", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := g.connect(cmd.Context())
 			if err != nil {

@@ -93,7 +93,7 @@ func newResumeCommand(g *global) *cobra.Command {
 }
 
 func newScaleCommand(g *global) *cobra.Command {
-	return operation(g, "scale POOL WORKERS", "set how many workers a pool has, until the next reload", "  pitboss scale default 8", cobra.ExactArgs(2),
+	return operation(g, "scale POOL WORKERS", "set how many workers a pool has (1 to 1 000), until the next reload", "  pitboss scale default 8", cobra.ExactArgs(2),
 		func(ctx context.Context, c *client.Client, args []string) ([]string, any, error) {
 			n, err := strconv.Atoi(args[1])
 			if err != nil || n < 1 || n > 1000 {
