@@ -64,6 +64,7 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	.venv/bin/pip install --quiet -r python/requirements-bench.txt
 	go build -o .build/bin/bench ./agent/bench
 	.build/bin/bench -out "$(BENCH_OUT)"
+	PITBOSS_BIN="$(CURDIR)/bin" PITBOSS_PYTHON="$(CURDIR)/.venv/bin/python" go test -count=1 -v -run 'Hostile' ./cmd/agent -hostile.noise=500us | grep -v level=
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md and docs/events.md
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate

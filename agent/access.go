@@ -168,6 +168,7 @@ func userName(uid uint32) string {
 type peerCredentials struct {
 	ipc.Cred
 	Groups []uint32
+	load   *connLoad // of the connection
 }
 
 // AuthType names the kind of these credentials.

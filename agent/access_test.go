@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 // TestEveryMethodHasARole walks every RPC of the API and every one that the server has beside it.
 func TestEveryMethodHasARole(t *testing.T) {
 	served := map[string]bool{}
-	server := newServer(nil, &access{})
+	server := newServer(nil, &access{}, newAPIMemory(1<<30, slog.New(slog.DiscardHandler)))
 	for service, info := range server.grpc.GetServiceInfo() {
 		for _, m := range info.Methods {
 			served["/"+service+"/"+m.Name] = true

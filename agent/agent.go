@@ -177,11 +177,12 @@ func (a *Agent) Run(ctx context.Context) error {
 			return a.endEarly(err, listeners)
 		}
 	}
-	a.server = newServer(a, a.access, serverLimits(a.streamLimit(), a.maxPayload)...)
+	memory := newAPIMemory(a.options.Config.API.Memory, a.log)
+	a.server = newServer(a, a.access, memory, serverLimits(a.streamLimit(), a.maxPayload)...)
 	a.server.SetHealth(a.Health())
 	for _, l := range listeners {
 		a.loops.Go(func() {
-			if err := a.server.Serve(newBoundedListener(l, a.connectionLimit(), a.log)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := a.server.Serve(newBoundedListener(l, a.connectionLimit(), memory, a.log)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 				a.log.Error("the API ended", "cause", err)
 				a.Stop("the API ended")
 			}

@@ -58,12 +58,12 @@ type apiServer struct {
 }
 
 // newServer builds the server; only listeners that read their peers' credentials fit it.
-func newServer(c core, who *access, limits ...grpc.ServerOption) *apiServer {
+func newServer(c core, who *access, memory *apiMemory, limits ...grpc.ServerOption) *apiServer {
 	s := &apiServer{
-		grpc:   grpc.NewServer(append(limits, grpc.Creds(peerHandshake{}), grpc.InTapHandle(who.tap), grpc.UnaryInterceptor(smallOrders))...),
+		grpc:   grpc.NewServer(append(limits, grpc.Creds(peerHandshake{}), grpc.ForceServerCodecV2(newPartsCodec()), grpc.InTapHandle(who.tap), grpc.UnaryInterceptor(smallOrders))...),
 		health: newHealthService(),
 	}
-	pb.RegisterPoolServer(s.grpc, &poolService{core: c})
+	pb.RegisterPoolServer(s.grpc, &poolService{core: c, memory: memory})
 	pb.RegisterAdminServer(s.grpc, &adminService{core: c})
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -90,7 +90,8 @@ func (s *apiServer) Stop() {
 
 type poolService struct {
 	pb.UnimplementedPoolServer
-	core core
+	core   core
+	memory *apiMemory
 }
 
 func (s *poolService) Call(ctx context.Context, in *pb.CallRequest) (*pb.CallResponse, error) {
@@ -98,10 +99,17 @@ func (s *poolService) Call(ctx context.Context, in *pb.CallRequest) (*pb.CallRes
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	load := loadOf(ctx)
+	release, e := s.memory.hold(load, int64(req.Args.size()))
+	if e != nil {
+		return nil, statusOf(e)
+	}
+	defer release()
 	result, err := s.core.Call(ctx, req)
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	s.memory.answer(load, &result.Value)
 	return &pb.CallResponse{Json: string(result.JSON), Parts: result.Parts, CallId: result.Call, Worker: result.Worker}, nil
 }
 
@@ -110,7 +118,14 @@ func (s *poolService) CallStream(in *pb.CallStreamRequest, out grpc.ServerStream
 	if err != nil {
 		return statusOf(err)
 	}
+	load := loadOf(out.Context())
+	release, e := s.memory.hold(load, int64(req.Args.size()))
+	if e != nil {
+		return statusOf(e)
+	}
+	defer release()
 	result, err := s.core.Stream(out.Context(), req, func(v *Value) error {
+		s.memory.answer(load, v)
 		return out.Send(&pb.CallStreamResponse{Json: string(v.JSON), Parts: v.Parts})
 	})
 	if err != nil {

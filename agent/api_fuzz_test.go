@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -57,7 +58,7 @@ func FuzzCallRequest(f *testing.F) {
 		if proto.Unmarshal(b, in) != nil {
 			return // gRPC refuses it
 		}
-		s := &poolService{core: &echoCore{t: t, fail: fail}}
+		s := &poolService{core: &echoCore{t: t, fail: fail}, memory: newAPIMemory(1<<30, slog.New(slog.DiscardHandler))}
 		out, err := s.Call(t.Context(), in)
 		if err == nil {
 			if out.GetJson() != in.GetJson() || len(out.GetParts()) != len(in.GetParts()) {

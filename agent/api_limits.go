@@ -84,8 +84,9 @@ func (a *Agent) connectionLimit() int {
 // root may always come, to look and to act. One that is over is closed at once: waiting would cost the others.
 type boundedListener struct {
 	net.Listener
-	log   *slog.Logger
-	limit int
+	log    *slog.Logger
+	limit  int
+	memory *apiMemory
 
 	mu      sync.Mutex // guards the following
 	open    map[uint32]int
@@ -94,8 +95,8 @@ type boundedListener struct {
 	logged  time.Time // monotonic
 }
 
-func newBoundedListener(l net.Listener, limit int, log *slog.Logger) *boundedListener {
-	return &boundedListener{Listener: l, log: log, limit: limit, open: map[uint32]int{}}
+func newBoundedListener(l net.Listener, limit int, memory *apiMemory, log *slog.Logger) *boundedListener {
+	return &boundedListener{Listener: l, log: log, limit: limit, memory: memory, open: map[uint32]int{}}
 }
 
 // Accept returns the next connection that may stay.
@@ -111,12 +112,21 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 			l.refuse("cause", err)
 			continue
 		}
+		if l.memory.bans(cred.UID) {
+			_ = conn.Close()
+			l.refuse("cause", "held too much memory", "user", cred.UID)
+			continue
+		}
 		if !l.take(cred.UID) {
 			_ = conn.Close()
 			l.refuse("cause", "too many connections", "user", cred.UID, "limit", l.limit)
 			continue
 		}
-		return &peerConn{Conn: conn, cred: cred, release: sync.OnceFunc(func() { l.give(cred.UID) })}, nil
+		cred.load = &connLoad{}
+		c := &peerConn{Conn: conn, cred: cred, memory: l.memory}
+		c.release = sync.OnceFunc(func() { l.give(cred.UID); l.memory.closed(c) })
+		l.memory.opened(c)
+		return c, nil
 	}
 }
 
@@ -159,7 +169,20 @@ func (l *boundedListener) refuse(why ...any) {
 type peerConn struct {
 	net.Conn
 	cred    peerCredentials
+	memory  *apiMemory
 	release func()
+}
+
+func (c *peerConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.memory.received(c.cred.load, n)
+	return n, err
+}
+
+func (c *peerConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.memory.sent(c.cred.load, n)
+	return n, err
 }
 
 func (c *peerConn) Close() error {

@@ -17,6 +17,7 @@ type Config struct {
 	Pools    []PoolConfig   `yaml:"pools" doc:"the pools; each runs one adapter in its own workers"`
 	Watchdog WatchdogConfig `yaml:"watchdog" doc:"the guardian process above the agent"`
 	Access   AccessConfig   `yaml:"access" doc:"who may use the socket"`
+	API      APIConfig      `yaml:"api" doc:"what the clients of the socket may take"`
 	Log      LogConfig      `yaml:"log" doc:"the agent's own log, on stderr"`
 }
 
@@ -82,6 +83,11 @@ type WatchdogConfig struct {
 	Require      string        `yaml:"require" doc:"refuse to start below this tier: tree, or empty for no demand" oneof:"|tree" later:"cgroup"`
 }
 
+// APIConfig bounds what the clients of the socket take in the agent.
+type APIConfig struct {
+	Memory Size `yaml:"memory" doc:"of requests and answers of all clients; with half of it in arguments calls get QUEUE_FULL, above it the connection that holds most is closed" unit:"bytes" min:"4MiB" max:"1024GiB"`
+}
+
 // LogConfig is the agent's log.
 type LogConfig struct {
 	Level  string `yaml:"level" doc:"debug, info, warn or error" oneof:"debug|info|warn|error"`
@@ -98,6 +104,7 @@ type Size int64
 func Default() Config {
 	return Config{
 		Watchdog: WatchdogConfig{Mode: "auto", AgentTimeout: 8 * time.Second, OnLoss: "drain"},
+		API:      APIConfig{Memory: 1 << 30},
 		Log:      LogConfig{Level: "info", Format: "auto"},
 	}
 }

@@ -54,6 +54,10 @@ func (c Config) faults() []Fault {
 	for i, p := range c.Pools {
 		check := &checker{key: fmt.Sprintf("pools[%d]", i)}
 		p.check(check, c.Watchdog.Mode)
+		if need := 2 * p.Limits.Payload; need > c.API.Memory && !check.has("limits.payload") {
+			check.add("limits.payload", "api.memory (%s) does not hold two payloads of %s; raise it to %s", yamlScalar(reflect.ValueOf(c.API.Memory)),
+				yamlScalar(reflect.ValueOf(p.Limits.Payload)), yamlScalar(reflect.ValueOf(need)))
+		}
 		if first, twice := seen[p.Name]; twice {
 			check.add("name", "%q is the name of another pool; names must differ", p.Name)
 			check.faults[len(check.faults)-1].other = fmt.Sprintf("pools[%d].name", first)

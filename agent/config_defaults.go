@@ -71,6 +71,9 @@ func yamlScalar(v reflect.Value) string {
 	case Share:
 		return fmt.Sprintf("%g%%", 100*float64(value))
 	case Size:
+		if value != 0 && value%(1<<30) == 0 {
+			return fmt.Sprintf("%dGiB", value>>30)
+		}
 		if value != 0 && value%(1<<20) == 0 {
 			return fmt.Sprintf("%dMiB", value>>20)
 		}

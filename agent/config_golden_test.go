@@ -37,6 +37,7 @@ var mistakes = []struct {
 	{name: "scalar for a map", files: one("env: A=1")},
 	{name: "list in env", files: one("env: {A: [1]}")},
 	{name: "not a number", files: one("workers: many")},
+	{name: "payload too large for the memory", files: one("limits: {payload: 1GiB}")},
 	{name: "number out of range", files: one("workers: 0")},
 	{name: "zero or above a minimum", files: one("limits: {nofile: 63}")},
 	{name: "not a duration", files: one("timeouts: {call: 10}")},

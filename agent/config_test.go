@@ -233,7 +233,7 @@ func TestEveryKeyIsDocumentedAndRead(t *testing.T) {
 	// How the code names the value that holds the fields of a struct.
 	holders := map[string][]string{
 		"Config": {"Config", "cfg"}, "PoolConfig": {"cfg", "p"}, "QueueConfig": {"Queue"}, "TimeoutsConfig": {"Timeouts"},
-		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"}, "AccessConfig": {"c"}, "AccessList": {"list"},
+		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"}, "AccessConfig": {"c"}, "APIConfig": {"API"}, "AccessList": {"list"},
 	}
 	unread := func(l leaf) bool {
 		for _, h := range holders[l.structure] {

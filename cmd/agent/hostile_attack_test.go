@@ -38,6 +38,9 @@ var attacks = map[string]func(path string, ready func()){
 	"metadata":    hugeMetadata,
 	"readers":     slowReaders,
 	"bodies":      slowBodies,
+	"streams":     fastStreams,
+	"uploads":     uploads,
+	"answers":     answers,
 
 	controlAttack: busyWorkers,
 }
@@ -242,6 +245,23 @@ func slowReaders(path string, ready func()) {
 			if full.Add(1) == 2 {
 				ready() // both workers of the pool are held
 			}
+		}()
+	}
+	select {}
+}
+
+// fastStreams reads endless streams, as many as the other pool has workers, as fast as they come.
+func fastStreams(path string, ready func()) {
+	for range 2 {
+		go func() {
+			stream, err := pb.NewPoolClient(attackConn(path)).CallStream(context.Background(),
+				&pb.CallStreamRequest{Call: &pb.CallRequest{Pool: "other", Tool: "count", Json: `{"n":1000000000}`}})
+			for n := 0; err == nil; n++ {
+				if _, err = stream.Recv(); n == 1000 {
+					ready()
+				}
+			}
+			panic(err)
 		}()
 	}
 	select {}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,5 +122,45 @@ func TestNoUserTakesEveryConnection(t *testing.T) {
 	}
 	if !found {
 		t.Error("no refusal is in the log")
+	}
+}
+
+// TestArgumentsOfAllCallsAreBounded: the call that would take more than half of api.memory is refused while others wait, and
+// let in when they have ended.
+func TestArgumentsOfAllCallsAreBounded(t *testing.T) {
+	h := newHost(t)
+	h.serve(hostilePools)
+	conn := attackConn(h.path("pitboss/agent.sock"))
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	pool := pb.NewPoolClient(conn)
+	naps, leave := context.WithCancel(ctx)
+	var calls sync.WaitGroup
+	for range 2 { // both workers
+		calls.Go(func() {
+			_, _ = pool.Call(naps, &pb.CallRequest{Pool: "default", Tool: "nap", Json: `{"seconds":600}`})
+		})
+	}
+	queued := func(n int) func() bool {
+		return func() bool { st, ok := h.status(); return ok && st.Pools[0].Busy == 2 && st.Pools[0].Queued == n }
+	}
+	h.await("both workers busy", queued(0))
+	large := &pb.CallRequest{Pool: "default", Tool: "size", Json: `{"data":{"$part":0}}`, Parts: [][]byte{make([]byte, 12<<20)}}
+	for range 2 {
+		calls.Go(func() {
+			if out, err := pool.Call(ctx, large); err != nil || out.GetJson() != `{"size":12582912,"name":"x"}` {
+				t.Errorf("%v %v", out.GetJson(), err)
+			}
+		})
+	}
+	h.await("two calls in the queue", queued(2))
+	if _, err := pool.Call(ctx, large); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "api.memory") {
+		t.Errorf("%v", err)
+	}
+	leave()
+	calls.Wait()
+	if _, err := pool.Call(ctx, large); err != nil {
+		t.Error(err)
 	}
 }

@@ -135,6 +135,9 @@ func newAgent(o agent.Options) (*agent.Agent, error) {
 			return nil, err
 		}
 	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(o.Config.MemoryTarget())
+	}
 	a, err := agent.New(o)
 	if err != nil {
 		return nil, fail(exitConfig, "", "%w", err)
