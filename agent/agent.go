@@ -59,6 +59,7 @@ type Agent struct {
 	lines    *feed[outputLine]
 	death    lastDeath
 
+	meter      memoryMeter
 	maxPayload int         // bytes that the API takes; fixed when it is made
 	swept      SweepStatus // fixed when New returns
 	record     *runRecord

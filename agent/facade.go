@@ -176,6 +176,7 @@ func (a *Agent) Status() Status {
 	for _, p := range a.allPools() {
 		s.Pools = append(s.Pools, p.status(tier))
 	}
+	a.meter.fill(&s, time.Now())
 	return s
 }
 

@@ -68,6 +68,8 @@ type WorkerStatus struct {
 	InFlight     int             `json:"in_flight"`
 	CallsTotal   uint64          `json:"calls_total"`
 	Heartbeat    HeartbeatStatus `json:"heartbeat"`
+	RSSBytes     int64           `json:"rss_bytes"` // resident memory, 0 where the kernel does not say; at most 5 s old
+	PSSBytes     int64           `json:"pss_bytes"` // its proportional share: what is shared counts once over all workers
 	UptimeS      float64         `json:"uptime_s"`
 	LinesDropped uint64          `json:"lines_dropped"`
 	LastExit     string          `json:"last_exit,omitempty"` // how the previous worker of this index ended
