@@ -26,7 +26,7 @@ type runFlags struct {
 	workers                             int
 	preload                             []string
 	timeout, kill, drain                time.Duration
-	dieWithParent                       bool
+	dieWithParent, reload, debug        bool
 }
 
 func newRunCommand(g *global) *cobra.Command {
@@ -50,6 +50,8 @@ func newRunCommand(g *global) *cobra.Command {
 	c.Flags().DurationVar(&f.drain, "drain", pool.Timeouts.Drain, "how long running calls may go on at a stop")
 	c.Flags().StringVar(&f.watchdog, "watchdog", "auto", "auto, or off: tier group, without the guardian")
 	c.Flags().BoolVar(&f.dieWithParent, "die-with-parent", false, "stop when the program that started this ends, and at the end of a pipe on standard input")
+	c.Flags().BoolVar(&f.reload, "reload", false, "load the code anew when a Python file beside the adapter changes")
+	c.Flags().BoolVar(&f.debug, "debug", false, "the agent's own log, in full")
 	c.Flags().StringVar(&f.runtimeDir, "runtime-dir", "", "private directory of this run")
 	return c
 }
@@ -106,6 +108,9 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 	if f.dieWithParent && f.watchdog == "off" {
 		return fail(exitUsage, "leave one of the two away", "--die-with-parent needs the watchdog, which --watchdog=off leaves out")
 	}
+	if f.reload && len(args) > 1 {
+		return fail(exitUsage, "leave --reload or the tool away", "--reload is for a run that stays up, not for one call")
+	}
 	cfg, err := f.config(args[0], len(args) > 1)
 	if err != nil {
 		return err
@@ -141,7 +146,13 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 		defer os.RemoveAll(p.runtimeDir)
 	}
 	g.socket = p.socket // this run's own client calls there, and errors name it
-	r := &privateRun{global: g, place: p, oneCall: len(args) > 1}
+	r := &privateRun{global: g, place: p, oneCall: len(args) > 1, debug: f.debug}
+	if f.reload {
+		if r.code, err = newCodeWatch(codeDir(cfg.Pools[0].Adapter, cfg.Pools[0].Workdir)); err != nil {
+			return fail(exitUsage, "run it without --reload", "%w", err)
+		}
+		defer r.code.close()
+	}
 	if f.dieWithParent && !r.oneCall && len(command) == 0 { // a call and a program have their own use for standard input
 		if r.caller, err = newEndOfInput(); err != nil {
 			return fail(exitInternal, "", "cannot watch standard input: %w", err)
@@ -190,6 +201,8 @@ type privateRun struct {
 	*global
 	place   place
 	oneCall bool
+	debug   bool
+	code    *codeWatch  // nil when nobody asked to reload
 	caller  *endOfInput // nil when nobody's end is waited for
 	log     *slog.Logger
 	agent   *agent.Agent
@@ -199,6 +212,9 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 	level := "warn"
 	if !r.oneCall && len(command) == 0 {
 		level = "info"
+	}
+	if r.debug {
+		level = "debug"
 	}
 	r.log = newLog(agent.LogConfig{Level: level, Format: "text"})
 	a, err := newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version, GuardFD: fd,
@@ -221,7 +237,11 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 			}
 		})
 	}
+	if r.code != nil {
+		wg.Go(func() { r.followCode(ctx, r.code) })
+	}
 	err = r.serve(ctx, args, command, ended)
+	interrupt()
 	a.Stop("the run is over")
 	<-ended
 	close(done)
@@ -237,11 +257,20 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 
 // serve is what the private agent is for: a call, a program, or to be there.
 func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-chan struct{}) error {
-	if err := r.agent.WaitReady(ctx); err != nil {
+	for err := r.agent.WaitReady(ctx); err != nil; err = r.agent.WaitReady(ctx) {
 		if ctx.Err() != nil {
 			return &codeError{code: exitInterrupted}
 		}
-		return err
+		if r.code == nil {
+			return err
+		}
+		report(r.stderr, err)
+		fmt.Fprintf(r.stderr, "[reload] waiting for a change below %s\n", r.code.dir)
+		select {
+		case <-r.code.loaded:
+		case <-ctx.Done():
+			return &codeError{code: exitInterrupted}
+		}
 	}
 	switch {
 	case len(command) > 0:
