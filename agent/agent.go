@@ -33,6 +33,7 @@ type Options struct {
 	GuardFD    int    // descriptor of the watchdog's link, -1 without one
 	Listeners  []net.Listener
 	Log        *slog.Logger
+	LogWriter  *LogWriter // where Log goes, so that its losses become an event; nil if it cannot lose anything
 	// Output gets the lines of workers and launchers; call is 0 when none was in flight. Nil logs them.
 	Output func(pool, process, stream string, call uint64, line string)
 	// Reload reads and checks the configuration again; nil for an agent that has no file.
@@ -113,6 +114,9 @@ func New(o Options) (*Agent, error) {
 		pools = append(pools, newPool(cfg, a, py))
 	}
 	a.pools.Store(&pools)
+	if o.LogWriter != nil {
+		o.LogWriter.TellLosses(func(lines int) { a.emit(logDropped, slog.Int("lines", lines)) })
+	}
 	a.maxPayload = a.payloadLimit()
 	if o.GuardFD >= 0 { // and with it the lock of the runtime directory: nobody else sweeps or records here
 		if err := a.sweepAndRecord(); err != nil {
@@ -159,7 +163,7 @@ func (a *Agent) allPools() []*pool { return *a.pools.Load() }
 func (a *Agent) uptime() time.Duration { return time.Since(a.born) }
 
 func (a *Agent) logOutput(pool, process, stream string, call uint64, line string) {
-	a.log.Info(line, "pool", pool, "process", process, "stream", stream, "call", call)
+	a.log.Info(line, "pool", pool, "worker", process, "stream", stream, "call", call)
 }
 
 // Run serves until the agent is stopped: by Stop, by the end of ctx, or by the loss of the watchdog under on_loss: drain.

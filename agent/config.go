@@ -91,7 +91,7 @@ type APIConfig struct {
 // LogConfig is the agent's log.
 type LogConfig struct {
 	Level  string `yaml:"level" doc:"debug, info, warn or error" oneof:"debug|info|warn|error"`
-	Format string `yaml:"format" doc:"text, json, or auto: text on a terminal, json elsewhere" oneof:"auto|text|json"`
+	Format string `yaml:"format" doc:"text, json, journald (its own fields, systemd.journal-fields(7)), or auto: journald where standard error leads there, text on a terminal, json elsewhere" oneof:"auto|text|json|journald"`
 }
 
 // Share is a part of a whole, 0.1 or "10%".

@@ -55,7 +55,7 @@ func (c *certificate) proof() string {
 	return "ECHILD"
 }
 
-// json is the certificate as one line without a line end, shorter than maxLine. t_term_us is 0: the watchdog sends no TERM,
+// json is the certificate as one line without a line end, shorter than ipc.MaxLine. t_term_us is 0: the watchdog sends no TERM,
 // the keepers do.
 func (c *certificate) json() []byte {
 	b := append([]byte(`{"schema":1,"run_id":`), jsonString(c.runID)...)

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pitboss-run/pitboss/ipc"
 )
 
 var hostile = []string{"", "default-0.1", `"`, `\`, "\n\r\t\x00\x1f\x7f", "\xff\xfe\xc3", "grün 🦊", strings.Repeat(`"`, 5000), strings.Repeat("\x00", 5000),
@@ -22,8 +24,8 @@ func TestCertificateIsOneShortLineOfJSON(t *testing.T) {
 				c.survivors = append(c.survivors, survivor{pid: 1<<31 - 1 - int32(i), name: text, state: text, tracer: 1<<31 - 1, wchan: text, errno: 133})
 			}
 			b := c.json()
-			if len(b) > maxLine-1 {
-				t.Errorf("%.20q, %d survivors: %d bytes do not fit into one write of %d", text, left, len(b), maxLine)
+			if len(b) > ipc.MaxLine-1 {
+				t.Errorf("%.20q, %d survivors: %d bytes do not fit into one write of %d", text, left, len(b), ipc.MaxLine)
 			}
 			if strings.ContainsAny(string(b), "\n\r") || !utf8.Valid(b) {
 				t.Errorf("%.20q: not one line of UTF-8: %q", text, b)

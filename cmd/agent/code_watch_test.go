@@ -12,7 +12,9 @@ import (
 // module; calls are answered all the time from the first that works.
 func TestReloadFollowsTheCode(t *testing.T) {
 	h := newHost(t)
-	version := func(text string) string { return "import pitboss\n@pitboss.tool\ndef version() -> str:\n    " + text + "\n" }
+	version := func(text string) string {
+		return "import pitboss\n@pitboss.tool\ndef version() -> str:\n    " + text + "\n"
+	}
 	write := func(name, text string) { // as editors do: a new file takes the old one's name
 		must(t, os.WriteFile(h.path(name+".new"), []byte(text), 0o644))
 		must(t, os.Rename(h.path(name+".new"), h.path(name)))

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,7 +203,6 @@ type privateRun struct {
 	debug   bool
 	code    *codeWatch  // nil when nobody asked to reload
 	caller  *endOfInput // nil when nobody's end is waited for
-	log     *slog.Logger
 	agent   *agent.Agent
 }
 
@@ -216,9 +214,10 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 	if r.debug {
 		level = "debug"
 	}
-	r.log = newLog(agent.LogConfig{Level: level, Format: "text"})
+	log, out := agent.NewLog(agent.LogConfig{Level: level, Format: "text"})
+	defer out.Close()
 	a, err := newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version, GuardFD: fd,
-		Log: r.log, Output: func(_, process, _ string, _ uint64, line string) { fmt.Fprintf(r.stderr, "[%s] %s\n", process, line) }})
+		Log: log, LogWriter: out, Output: func(_, process, _ string, _ uint64, line string) { out.Line("[" + process + "] " + line) }})
 	if err != nil {
 		return err
 	}
@@ -228,7 +227,7 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 	var wg sync.WaitGroup
 	var runErr error
 	done, ended := make(chan struct{}), make(chan struct{})
-	wg.Go(func() { handleSignals(a, r.log, done) })
+	wg.Go(func() { handleSignals(a, out, done) })
 	wg.Go(func() { runErr = a.Run(rootContext()); close(ended); interrupt() })
 	if r.caller != nil {
 		wg.Go(func() {

@@ -48,7 +48,8 @@ func serve(g *global, config, runtimeDir string) error {
 	if !supervised && cfg.Watchdog.Mode != "off" {
 		return underWatchdog(cfg, p, os.Args[1:])
 	}
-	log := newLog(cfg.Log)
+	log, out := agent.NewLog(cfg.Log)
+	defer out.Close()
 	if !supervised {
 		log.Warn("running without a watchdog: tier group; a SIGKILL of the agent leaves clean-up to the keepers alone")
 	}
@@ -57,7 +58,7 @@ func serve(g *global, config, runtimeDir string) error {
 		return fail(exitConfig, "", "%w", err)
 	}
 	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
-		GuardFD: fd, Listeners: listeners, Log: log,
+		GuardFD: fd, Listeners: listeners, Log: log, LogWriter: out,
 		Reload: func() (agent.Config, error) {
 			cfg, _, err := agent.LoadAll(file, os.Environ())
 			return cfg, err
@@ -70,7 +71,7 @@ func serve(g *global, config, runtimeDir string) error {
 	}
 	done := make(chan struct{})
 	signals := make(chan struct{})
-	go func() { defer close(signals); handleSignals(a, log, done) }()
+	go func() { defer close(signals); handleSignals(a, out, done) }()
 	err = a.Run(rootContext())
 	close(done)
 	<-signals

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -19,7 +18,6 @@ import (
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
-	"golang.org/x/term"
 )
 
 // stopMargin is what a stop needs beyond drain and kill grace: last proofs and the end of the launchers.
@@ -148,7 +146,7 @@ func newAgent(o agent.Options) (*agent.Agent, error) {
 
 // handleSignals turns signals into orders until done is closed: INT and TERM drain, a second one hurries, QUIT prints all
 // goroutines and goes on.
-func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
+func handleSignals(a *agent.Agent, out *agent.LogWriter, done <-chan struct{}) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
@@ -162,8 +160,8 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 		case s := <-signals:
 			switch {
 			case s == syscall.SIGQUIT:
-				stacks := make([]byte, 4<<20)
-				os.Stderr.Write(stacks[:runtime.Stack(stacks, true)])
+				stacks := make([]byte, 1<<19) // half of what may wait
+				out.Line(string(stacks[:runtime.Stack(stacks, true)]))
 			case s == syscall.SIGHUP:
 				reloads.Go(func() {
 					_, _ = a.Reload(context.Background()) // an event tells how it went
@@ -173,23 +171,12 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 			default:
 				stopping = true
 				if n := a.Running(); n > 0 {
-					fmt.Fprintf(os.Stderr, "pitboss: %s running, again to kill now\n", counted(n, "call"))
+					out.Line(fmt.Sprintf("pitboss: %s running, again to kill now", counted(n, "call")))
 				}
 				a.Stop(s.String())
 			}
 		}
 	}
-}
-
-// newLog is the agent's own log, on stderr.
-func newLog(cfg agent.LogConfig) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(cfg.Level)) // validated with the configuration
-	options := &slog.HandlerOptions{Level: level}
-	if cfg.Format == "json" || (cfg.Format == "auto" && !term.IsTerminal(int(os.Stderr.Fd()))) {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
 // configFile is --config, or the system's file if there is one.
