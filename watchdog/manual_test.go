@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -109,5 +110,16 @@ func TestTheUsageNamesEveryFlag(t *testing.T) {
 	}
 	if found < 8 || len(named) < 8 {
 		t.Errorf("%d flags in the code, %d in the usage: the search is broken", found, len(named))
+	}
+}
+
+func TestHelpIsTheUsage(t *testing.T) {
+	out, err := exec.Command(binary, "--help").Output()
+	if err != nil || string(out) != usage+"\n" {
+		t.Errorf("%v: %s", err, out)
+	}
+	out, err = exec.Command(binary, "--halp").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), usage) {
+		t.Errorf("a wrong flag: %v: %s", err, out)
 	}
 }

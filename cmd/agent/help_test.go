@@ -91,6 +91,19 @@ func TestTheBinaryPrintsTheseHelps(t *testing.T) {
 	h.pitboss("completion", "tcsh").want(t, 64, `invalid argument "tcsh"`, "usage: pitboss completion bash|fish|zsh")
 }
 
+// TestTabAfterHelp: names of commands, with what they do.
+func TestTabAfterHelp(t *testing.T) {
+	h := newHost(t)
+	for _, c := range []struct{ line, want string }{
+		{"__complete help", "run\tstart a private agent"}, {"__complete help config", "check\tprint ok"}, {"__complete completion", "fish\n"},
+	} {
+		e := h.pitboss(append(strings.Fields(c.line), "")...)
+		if e.code != 0 || !strings.Contains(e.stdout, c.want) || !strings.Contains(e.stdout, "\n:4\n") {
+			t.Errorf("%s: %d %s%s", c.line, e.code, e.stdout, e.stderr)
+		}
+	}
+}
+
 // TestEveryHelpIsComplete: verb, example and exit codes, in lines that fit.
 func TestEveryHelpIsComplete(t *testing.T) {
 	commands := everyCommand()
