@@ -42,6 +42,12 @@ func asking(more exits) exits {
 	return codes
 }
 
+// silent is for a command that prints nothing.
+func silent(codes exits) exits {
+	delete(codes, exitFailed)
+	return codes
+}
+
 const (
 	noPool   = "wrong command line, or no such pool"
 	noWorker = "wrong command line, or no such worker"
@@ -67,7 +73,7 @@ var commandExits = map[string]exits{
 		exitFailed:      "the tool raised, or the output cannot be written",
 		exitUsage:       "wrong command line, or no such tool",
 		exitArguments:   "wrong arguments for the tool",
-		exitUnavailable: "the adapter cannot start, or the worker died",
+		exitUnavailable: "adapter or socket cannot be used, or the worker died",
 		exitInternal:    "a fault of pitboss, or the agent died",
 		exitTemporary:   "the call timed out, the run is ending, or --runtime-dir is in use",
 		exitPermission:  "a directory belongs to somebody else, or cannot be made",
@@ -111,7 +117,7 @@ var commandExits = map[string]exits{
 		exitTemporary: ending}),
 	"pitboss reload": asking(exits{exitTemporary: "a reload goes on already, or the agent is ending",
 		exitConfig: "wrong configuration, or none to reload; nothing has changed"}),
-	"pitboss stop": asking(nil),
+	"pitboss stop": silent(asking(nil)),
 	"pitboss wait": asking(exits{exitUsage: noPool, exitUnavailable: "no agent in time, or a pool has failed",
 		exitTemporary: "the agent is there and not ready in time", exitInterrupted: "interrupted"}),
 	"pitboss health": asking(exits{exitOK: "calls are taken", exitFailed: "a pool does not serve", exitUsage: noPool,

@@ -14,6 +14,9 @@ type output struct {
 }
 
 func (o *output) Write(text []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
 	n, err := o.Writer.Write(text)
 	if err != nil && o.err == nil && !errors.Is(err, syscall.EPIPE) {
 		o.err = err

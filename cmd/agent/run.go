@@ -233,7 +233,7 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 		r.caller.stop()
 	}
 	wg.Wait()
-	if err == nil && runErr != nil {
+	if runErr != nil { // it could not even begin; that the call was cut off is only what came of it
 		return fail(exitUnavailable, "", "%w", runErr)
 	}
 	return err
@@ -242,10 +242,12 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 // serve is what the private agent is for: a call, a program, or to be there.
 func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-chan struct{}) error {
 	if err := r.agent.WaitReady(ctx); err != nil {
-		if ctx.Err() != nil {
+		select {
+		case <-r.agent.Draining(): // the pool may say so before ctx does
 			return &codeError{code: exitInterrupted}
+		default:
+			return err
 		}
-		return err
 	}
 	switch {
 	case len(command) > 0:
