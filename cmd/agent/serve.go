@@ -16,8 +16,8 @@ func newAgentCommand(g *global) *cobra.Command {
 		Long: `The agent starts the pools of its configuration, serves them on its socket and writes its log to standard error. The
 watchdog is its parent: however the agent dies, every process that it has started ends too.
 
-INT and TERM drain and stop it, and a second one kills what still runs. HUP reloads the configuration. QUIT writes all
-goroutines to the log.`,
+INT and TERM drain and stop it, and a second one kills what still runs. HUP reloads the configuration. QUIT writes the stacks
+of all goroutines to standard error.`,
 		Example: "  pitboss agent\n  pitboss agent --config pitboss.yaml\n  pitboss agent --config gpu.yaml --instance gpu",
 		RunE: func(*cobra.Command, []string) error {
 			return serve(g, config, runtimeDir)
