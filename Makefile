@@ -48,6 +48,7 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go run ./agent/configdoc > .build/config.md && diff -u docs/config.md .build/config.md
 	go test -count=1 -run Import ./heartbeat ./ipc .
 	go test -count=1 -run TestEventsDocument ./agent
+	go test -count=1 -run 'TestManual|TestHelpTexts' ./cmd/agent ./watchdog
 
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
@@ -66,10 +67,11 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	.build/bin/bench -out "$(BENCH_OUT)"
 	PITBOSS_BIN="$(CURDIR)/bin" PITBOSS_PYTHON="$(CURDIR)/.venv/bin/python" go test -count=1 -v -run 'Hostile' ./cmd/agent -hostile.noise=500us | grep -v level=
 
-gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md and docs/events.md
+gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
 	mkdir -p .build && go run ./agent/configdoc > .build/config.md && mv .build/config.md docs/config.md
 	go test -count=1 -run TestEventsDocument ./agent -events.write
+	go test -count=1 -run 'TestManual$$' ./cmd/agent ./watchdog -manual.write
 
 clean: ## remove what was built
 	rm -rf bin .build .venv

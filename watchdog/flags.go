@@ -22,6 +22,7 @@ type config struct {
 	stopTimeout  time.Duration // from the first stop signal to KILL, 100 ms to 24 h, default 45 s
 	parent       int           // pid of the program to live and die with, 0 for none
 	version      bool
+	help         bool
 	inner        bool // started by an outer watchdog
 	command      []string
 }
@@ -45,7 +46,8 @@ const usage = `usage: pitboss-watchdog [flags] -- COMMAND [ARGUMENT…]
   --agent-timeout 8s     judge an agent that has not beaten for this long (100ms to 24h)
   --stop-timeout 45s     kill an agent this long after the first stop signal (100ms to 24h)
   --die-with-parent PID  stop when the process PID, which must be the parent, ends
-  --version              print the version`
+  --version              print the version
+  --help                 print this usage`
 
 // parseFlags reads the command line; flags may be written "--name value" or "--name=value".
 func parseFlags(args []string) (config, *failure) {
@@ -77,7 +79,7 @@ func parseFlags(args []string) (config, *failure) {
 		}
 	}
 	switch {
-	case c.version:
+	case c.version, c.help:
 	case len(c.command) == 0:
 		return c, usageError("cannot start: no command after --")
 	case c.removeDir && c.runtimeDir == "":
@@ -92,6 +94,8 @@ func (c *config) boolFlag(name string) *bool {
 		return &c.removeDir
 	case "--version":
 		return &c.version
+	case "--help", "-h":
+		return &c.help
 	case "--inner":
 		return &c.inner
 	}

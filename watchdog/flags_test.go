@@ -29,6 +29,11 @@ func TestParseFlags(t *testing.T) {
 			t.Errorf("%q: %+v %v, want %+v", c.args, got, f, c.want)
 		}
 	}
+	for _, help := range []string{"--help", "-h"} {
+		if got, f := parseFlags([]string{help}); f != nil || !got.help {
+			t.Errorf("%s: %+v %v", help, got, f)
+		}
+	}
 	if got, f := parseFlags([]string{"--version"}); f != nil || !got.version {
 		t.Errorf("--version: %+v %v", got, f)
 	}

@@ -31,6 +31,10 @@ func run(args []string, out *writer) (int, *failure) {
 	if f != nil {
 		return 0, f
 	}
+	if cfg.help {
+		_, _ = unix.Write(1, []byte(usage+"\n"))
+		return exitOK, nil
+	}
 	if cfg.version {
 		_, _ = unix.Write(1, []byte("pitboss-watchdog "+ipc.Version+"\n"))
 		return exitOK, nil

@@ -26,11 +26,16 @@ type callFlags struct {
 func newCallCommand(g *global) *cobra.Command {
 	var f callFlags
 	c := &cobra.Command{Use: "call TOOL [key=value | key=@file | JSON | -]...", Short: "call a tool of a running agent",
-		Long: `Call a tool. Arguments are key=value (by the tool's signature: text for a str, else JSON, else text), key=@file
-(the file's bytes), or one JSON object, or - to read that object from standard input. The items of a stream tool are
-printed as JSON lines. Bytes in a result are printed as their size; --out writes a result that is bytes to a file.`,
-		Example: "  pitboss call add a=1 b=2\n  pitboss call classify image=@cat.jpg top_k=3",
-		Args:    cobra.MinimumNArgs(1),
+		Long: `Arguments are key=value (by the tool's signature: text for a str, else JSON, else text), key=@file (the file's
+bytes), or one JSON object, or - to read that object from standard input. TOOL is a name, or POOL/NAME.
+
+The result is printed as JSON, and each item of a stream tool as a line of JSON. Bytes in a result are printed as their
+size; --out writes a result that is bytes to a file.`,
+		Example: `  pitboss call add a=1 b=2
+  pitboss call images/classify image=@cat.jpg top_k=3
+  echo '{"a": 1, "b": 2}' | pitboss call add -
+  pitboss call thumbnail image=@cat.jpg --out small.jpg`,
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
@@ -41,8 +46,8 @@ printed as JSON lines. Bytes in a result are printed as their size; --out writes
 			defer c.Close()
 			return callTool(ctx, g, c, f, args[0], args[1:])
 		}}
-	c.Flags().StringVar(&f.pool, "pool", "", "the pool, where there is more than one")
-	c.Flags().StringVar(&f.out, "out", "", "write a result that is bytes to this file")
+	c.Flags().StringVar(&f.pool, "pool", "", "the `POOL`, where there is more than one")
+	c.Flags().StringVar(&f.out, "out", "", "write a result that is bytes to `FILE`")
 	c.Flags().DurationVar(&f.timeout, "timeout", 0, "budget of the call (default: the pool's)")
 	return c
 }

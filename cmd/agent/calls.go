@@ -14,7 +14,8 @@ import (
 
 func newCallsCommand(g *global) *cobra.Command {
 	var pool string
-	c := &cobra.Command{Use: "calls", Short: "list the calls that wait or run now, oldest first", Example: "  pitboss calls --pool default", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "calls", Short: "list the calls that wait or run now, oldest first",
+		Example: "  pitboss calls\n  pitboss calls --pool default", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := g.connect(cmd.Context())
 			if err != nil {
@@ -43,7 +44,7 @@ func newCallsCommand(g *global) *cobra.Command {
 			}
 			return t.Flush()
 		}}
-	c.Flags().StringVar(&pool, "pool", "", "only this pool's")
+	c.Flags().StringVar(&pool, "pool", "", "only those of `POOL`")
 	return c
 }
 
@@ -75,7 +76,9 @@ func (g *global) withCall(ctx context.Context, arg string, act func(c *client.Cl
 }
 
 func newCancelCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "cancel CALL", Short: "end one call: it leaves the queue, or its worker is killed and replaced", Example: "  pitboss cancel 17", Args: cobra.ExactArgs(1),
+	return &cobra.Command{Use: "cancel CALL", Short: "end one call that waits or runs",
+		Long:    "A call that waits leaves the queue and has never run. The worker of one that runs is killed and replaced: the call may\nhave had effects. `pitboss calls` lists the ids.",
+		Example: "  pitboss cancel 17", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.withCall(cmd.Context(), args[0], func(c *client.Client, call uint64) error {
 				endedBy, err := c.Cancel(cmd.Context(), call)
@@ -96,8 +99,8 @@ func newCancelCommand(g *global) *cobra.Command {
 }
 
 func newStackCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "stack WORKER", Short: "show what each Python thread of a worker does, without its cooperation",
-		Long:    "Shows what each Python thread of a worker does, without its cooperation. Its call goes on; only a C library that sleeps in\nnanosleep(2) without looking at EINTR wakes early.",
+	return &cobra.Command{Use: "stack WORKER", Short: "show what each Python thread of a worker does now",
+		Long:    "The worker need not cooperate, and its call goes on; only a C library that sleeps in nanosleep(2) without looking at EINTR\nwakes early. `pitboss status` lists the workers.",
 		Example: "  pitboss stack default-0.1", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := g.connect(cmd.Context())

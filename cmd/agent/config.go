@@ -19,9 +19,11 @@ func loadConfig(file string) (agent.Config, agent.Origins, error) {
 }
 
 func newConfigCommand(g *global) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "check or show a configuration, or the defaults", Args: cobra.ArbitraryArgs, RunE: namesACommand}
+	c := &cobra.Command{Use: "config", Short: "check or show a configuration, or the defaults", Args: cobra.ArbitraryArgs, RunE: namesACommand,
+		Example: "  pitboss config defaults > pitboss.yaml\n  pitboss config check pitboss.yaml"}
 	c.AddCommand(newConfigCheckCommand(g), newConfigShowCommand(g),
 		&cobra.Command{Use: "defaults", Short: "print the commented defaults as YAML", Args: cobra.NoArgs,
+			Example: "  pitboss config defaults > pitboss.yaml",
 			RunE: func(*cobra.Command, []string) error {
 				_, err := fmt.Fprint(g.stdout, agent.DefaultsYAML())
 				return err
@@ -30,8 +32,9 @@ func newConfigCommand(g *global) *cobra.Command {
 }
 
 func newConfigCheckCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "check FILE", Short: "say ok, or every fault with its line", Args: cobra.ExactArgs(1),
-		Long: "Checks what an agent would read: FILE, conf.d/*.yaml beside it, and the PITBOSS_… variables of this shell.",
+	return &cobra.Command{Use: "check FILE", Short: "print ok, or every fault with its line", Args: cobra.ExactArgs(1),
+		Long:    "What an agent would read is checked: FILE, conf.d/*.yaml beside it, and the PITBOSS_… variables of this shell.",
+		Example: "  pitboss config check /etc/pitboss/pitboss.yaml",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, _, err := loadConfig(args[0])
 			if err != nil {
@@ -54,7 +57,8 @@ func newConfigShowCommand(g *global) *cobra.Command {
 	var config string
 	var showEnv bool
 	c := &cobra.Command{Use: "show [--config FILE]", Short: "print the effective values and where each came from", Args: cobra.NoArgs,
-		Long: "Prints what an agent would use that was started here and now: FILE, conf.d/*.yaml beside it, and the PITBOSS_… variables of this shell.",
+		Long:    "They are what an agent would use that was started here and now: of FILE, conf.d/*.yaml beside it, and the PITBOSS_… variables\nof this shell.",
+		Example: "  pitboss config show\n  pitboss config show --config pitboss.yaml --show-env",
 		RunE: func(*cobra.Command, []string) error {
 			file, err := configFile(config)
 			if err != nil {
@@ -73,7 +77,7 @@ func newConfigShowCommand(g *global) *cobra.Command {
 			_, err = fmt.Fprint(g.stdout, cfg.ShowYAML(origins))
 			return err
 		}}
-	c.Flags().StringVar(&config, "config", "", "configuration file (default /etc/pitboss/pitboss.yaml)")
+	c.Flags().StringVar(&config, "config", "", "configuration `FILE` (default /etc/pitboss/pitboss.yaml)")
 	c.Flags().BoolVar(&showEnv, "show-env", false, "with the values of the pools' env, which may be secrets")
 	return c
 }

@@ -48,12 +48,10 @@ type doctorFlags struct {
 
 func newDoctorCommand(g *global) *cobra.Command {
 	var f doctorFlags
-	c := &cobra.Command{Use: "doctor [ADAPTER]", Short: "check what an agent needs on this host, and say how to mend it",
-		Long: `Check interpreter, Python package, adapter, socket, kill tier, kernel, watchdog, configuration, clock, disk and limits: one
+	c := &cobra.Command{Use: "doctor [ADAPTER]", Short: "check what an agent needs on this host, and how to mend it",
+		Long: `Interpreter, Python package, adapter, socket, kill tier, kernel, watchdog, configuration, clock, disk and limits have one
 line each with ok, warn or FAIL, and the fix. Kernel features are tried, not guessed from a version. Nothing is changed but
-the agent's own runtime directory, which is made if it is not there.
-
-Exit codes: 0 nothing fails, 1 a check fails, 64 wrong command line.`,
+the agent's own runtime directory, which is made if it is not there.`,
 		Example: "  pitboss doctor\n  pitboss doctor tools.py\n  pitboss doctor --config pitboss.yaml --json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -63,8 +61,8 @@ Exit codes: 0 nothing fails, 1 a check fails, 64 wrong command line.`,
 			}
 			return examine(g, f, adapter)
 		}}
-	c.Flags().StringVar(&f.config, "config", "", "configuration file (default /etc/pitboss/pitboss.yaml if there is one)")
-	c.Flags().StringVar(&f.python, "python", "", "interpreter, as for run")
+	c.Flags().StringVar(&f.config, "config", "", "configuration `FILE` (default /etc/pitboss/pitboss.yaml if there is one)")
+	c.Flags().StringVar(&f.python, "python", "", "path or name of the `INTERPRETER`, as for run")
 	c.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long the interpreter and each adapter may take")
 	return c
 }

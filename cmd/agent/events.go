@@ -19,8 +19,8 @@ import (
 func newEventsCommand(g *global) *cobra.Command {
 	var follow bool
 	var prefix string
-	c := &cobra.Command{Use: "events", Short: "show what has happened in the agent: its last 1 000 events, a line each", Args: cobra.NoArgs,
-		Example: "  pitboss events -f --prefix worker.      every worker's start and end, from now on too",
+	c := &cobra.Command{Use: "events", Short: "show the last 1 000 events of the agent, a line each", Args: cobra.NoArgs,
+		Example: "  pitboss events\n  pitboss events -f --prefix worker.     start and end of every worker",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !anEventBegins(prefix) {
 				return fail(exitUsage, "events begin with "+strings.Join(eventPrefixes(), " "), "no event's name begins with %q", prefix)
@@ -30,7 +30,7 @@ func newEventsCommand(g *global) *cobra.Command {
 			})
 		}}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "stay, and show what happens from now on")
-	c.Flags().StringVar(&prefix, "prefix", "", "only events whose name begins so, such as worker. or pool.state")
+	c.Flags().StringVar(&prefix, "prefix", "", "only events whose name begins with `TEXT`, such as worker. or pool.state")
 	return c
 }
 
@@ -57,7 +57,8 @@ func eventPrefixes() (words []string) {
 func newLogsCommand(g *global) *cobra.Command {
 	var follow bool
 	c := &cobra.Command{Use: "logs [POOL | WORKER]", Short: "show the last 1 000 lines that workers and launchers wrote", Args: cobra.MaximumNArgs(1),
-		Example: "  pitboss logs -f default      the lines of one pool, from now on too",
+		Long:    "Whatever a worker's process prints is kept, with the call that ran then. The agent's own log is on its standard error.",
+		Example: "  pitboss logs\n  pitboss logs -f default        one pool, from now on too\n  pitboss logs default-0.1       one worker",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			pool, worker := "", ""
 			if len(args) == 1 && strings.Contains(args[0], ".") { // a pool's name has no dot, a worker's id always

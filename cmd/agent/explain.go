@@ -14,7 +14,7 @@ import (
 
 func newExplainCommand(g *global) *cobra.Command {
 	return &cobra.Command{Use: "explain CALL", Short: "tell how a call ended, and why", Example: "  pitboss explain 17", Args: cobra.ExactArgs(1),
-		Long: "Tell how a call ended, for the last 10 000 of them, or that it waits or runs still. The id of a call is in its error, in\nthe log and in `pitboss calls`; ids begin anew when the agent does.",
+		Long: "The last 10 000 calls that ended are known, and those that wait or run. The id of a call is in its error, in the log and in\n`pitboss calls`; ids begin anew when the agent does.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.withCall(cmd.Context(), args[0], func(c *client.Client, call uint64) error {
 				text, err := c.Explain(cmd.Context(), call)

@@ -19,6 +19,7 @@ func newToolsCommand(g *global) *cobra.Command {
 	var schema bool
 	var pool string
 	c := &cobra.Command{Use: "tools", Short: "list what can be called", Args: cobra.NoArgs,
+		Example: "  pitboss tools\n  pitboss tools --pool default --schema",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := g.connect(cmd.Context())
 			if err != nil {
@@ -56,12 +57,14 @@ func newToolsCommand(g *global) *cobra.Command {
 			return nil
 		}}
 	c.Flags().BoolVar(&schema, "schema", false, "with the JSON Schema of the arguments")
-	c.Flags().StringVar(&pool, "pool", "", "only this pool's")
+	c.Flags().StringVar(&pool, "pool", "", "only those of `POOL`")
 	return c
 }
 
 func newStatusCommand(g *global) *cobra.Command {
 	return &cobra.Command{Use: "status", Short: "show agent, watchdog, pools and workers", Args: cobra.NoArgs,
+		Long:    "The last death of an agent here is shown too, with what was swept after it. The fields of --json are only ever added to.",
+		Example: "  pitboss status\n  pitboss status --json | jq '.pools[].state'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := g.connect(cmd.Context())
 			if err != nil {
@@ -134,6 +137,7 @@ func printSwept(w io.Writer, s *agent.SweepStatus) {
 
 func newPingCommand(g *global) *cobra.Command {
 	return &cobra.Command{Use: "ping WORKER", Short: "ask one worker for a sign of life", Args: cobra.ExactArgs(1),
+		Example: "  pitboss ping default-0.1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := g.connect(cmd.Context())
 			if err != nil {
@@ -156,6 +160,8 @@ func newPingCommand(g *global) *cobra.Command {
 
 func newStopCommand(g *global) *cobra.Command {
 	return &cobra.Command{Use: "stop", Short: "drain the agent and end it", Args: cobra.NoArgs,
+		Long:    "New calls are refused, those that run may end within timeouts.drain of their pool. The command does not wait for that.",
+		Example: "  pitboss stop",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := g.connect(cmd.Context())
 			if err != nil {
@@ -171,7 +177,7 @@ func newStopCommand(g *global) *cobra.Command {
 
 func newVersionCommand(g *global) *cobra.Command {
 	var pythonPath bool
-	c := &cobra.Command{Use: "version", Short: "print versions", Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "version", Short: "print versions, or where the Python package is", Args: cobra.NoArgs,
 		Example: "  pitboss version\n  PYTHONPATH=$(pitboss version --python-path) python3 -c 'import pitboss'",
 		RunE: func(*cobra.Command, []string) error {
 			if pythonPath {

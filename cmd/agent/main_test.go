@@ -184,6 +184,7 @@ func (h *host) finish(c *exec.Cmd) ended {
 	timer := time.AfterFunc(2*patience, func() { _ = c.Process.Kill() })
 	defer timer.Stop()
 	_ = c.Wait()
+	documentedExit(h.t, c.Path, c.Args[1:], exitCodeOf(c), c.ProcessState.ExitCode() < 0)
 	return ended{exitCodeOf(c), stdout.String(), stderr.String()}
 }
 
@@ -259,6 +260,7 @@ func (s *service) exit() int {
 		<-s.done
 		s.t.Errorf("the service does not end; log:\n%s", s.log())
 	}
+	documentedExit(s.t, s.cmd.Path, s.cmd.Args[1:], exitCodeOf(s.cmd), s.cmd.ProcessState.ExitCode() < 0)
 	return exitCodeOf(s.cmd)
 }
 

@@ -37,12 +37,12 @@ func init() {
 func newNewCommand(g *global) *cobra.Command {
 	var dir string
 	c := &cobra.Command{Use: "new NAME", Short: "write an adapter and a test for it that passes",
-		Long: `Write NAME.py, an adapter with two tools, and test_NAME.py, a test that needs nothing but Python, and print the two
-commands that try them. Nothing is ever overwritten.`,
+		Long: `NAME.py is an adapter with two tools, and test_NAME.py a test that needs nothing but Python. The two commands that try them
+are printed. Nothing is ever overwritten.`,
 		Example: "  pitboss new greeter\n  pitboss new greeter --dir src",
 		Args:    cobra.ExactArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(_ *cobra.Command, args []string) error { return writeAdapter(g, args[0], dir) }}
-	c.Flags().StringVar(&dir, "dir", ".", "an existing directory to write into")
+	c.Flags().StringVar(&dir, "dir", ".", "write into `DIR`, which must exist")
 	_ = c.MarkFlagDirname("dir")
 	return c
 }

@@ -38,7 +38,7 @@ func operation(g *global, use, short, example string, args cobra.PositionalArgs,
 func newRestartCommand(g *global) *cobra.Command {
 	var pool string
 	c := operation(g, "restart WORKER | restart --pool POOL", "replace one worker, or all of a pool by workers with new code",
-		"  pitboss restart default-0.1       one worker, once its successor is ready\n  pitboss restart --pool default    new code; if it cannot start, the old workers serve on",
+		"  pitboss restart default-0.1       one worker\n  pitboss restart --pool default    all of them, with new code",
 		cobra.MaximumNArgs(1), func(ctx context.Context, c *client.Client, args []string) ([]string, any, error) {
 			var workers []string
 			var err error
@@ -56,7 +56,8 @@ func newRestartCommand(g *global) *cobra.Command {
 			}
 			return lines, map[string]any{"workers": workers}, err
 		})
-	c.Flags().StringVar(&pool, "pool", "", "replace all workers of this pool")
+	c.Long = "The successor is ready before a worker ends, and its calls may end first. Code that cannot start changes nothing: the old\nworkers serve on."
+	c.Flags().StringVar(&pool, "pool", "", "replace all workers of `POOL`")
 	return c
 }
 
@@ -77,23 +78,24 @@ func newDrainCommand(g *global) *cobra.Command {
 			}
 			return []string{"drained: nothing waits or runs; `pitboss resume` takes calls again"}, map[string]any{"drained": true}, err
 		})
-	c.Flags().StringVar(&pool, "pool", "", "only this pool")
+	c.Flags().StringVar(&pool, "pool", "", "only `POOL`")
+	c.Long = "The drain holds after --timeout and after an interrupt; `pitboss resume` ends it."
 	c.Flags().DurationVar(&timeout, "timeout", 0, "how long to wait for running calls (default: until they have ended)")
 	return c
 }
 
 func newResumeCommand(g *global) *cobra.Command {
 	var pool string
-	c := operation(g, "resume [--pool POOL]", "take calls again after a drain", "  pitboss resume", cobra.NoArgs,
+	c := operation(g, "resume [--pool POOL]", "take calls again after a drain", "  pitboss resume\n  pitboss resume --pool default", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) ([]string, any, error) {
 			return []string{"resumed"}, map[string]any{"resumed": true}, c.Resume(ctx, pool)
 		})
-	c.Flags().StringVar(&pool, "pool", "", "only this pool")
+	c.Flags().StringVar(&pool, "pool", "", "only `POOL`")
 	return c
 }
 
 func newScaleCommand(g *global) *cobra.Command {
-	return operation(g, "scale POOL WORKERS", "set how many workers a pool has (1 to 1 000), until the next reload", "  pitboss scale default 8", cobra.ExactArgs(2),
+	c := operation(g, "scale POOL WORKERS", "set how many workers a pool has, until the next reload", "  pitboss scale default 8", cobra.ExactArgs(2),
 		func(ctx context.Context, c *client.Client, args []string) ([]string, any, error) {
 			n, err := strconv.Atoi(args[1])
 			if err != nil || n < 1 || n > 1000 {
@@ -101,10 +103,12 @@ func newScaleCommand(g *global) *cobra.Command {
 			}
 			return []string{fmt.Sprintf("%s: %s from now on", args[0], counted(n, "worker"))}, map[string]any{"pool": args[0], "workers": n}, c.Scale(ctx, args[0], n)
 		})
+	c.Long = "WORKERS is a number from 1 to 1 000. Workers that are too many end when their calls have."
+	return c
 }
 
 func newReloadCommand(g *global) *cobra.Command {
-	return operation(g, "reload", "read the configuration again; a fault in it changes nothing", "  pitboss reload", cobra.NoArgs,
+	c := operation(g, "reload", "read the configuration again; a fault in it changes nothing", "  pitboss reload", cobra.NoArgs,
 		func(ctx context.Context, c *client.Client, _ []string) ([]string, any, error) {
 			changes, err := c.Reload(ctx)
 			var remote *client.Error
@@ -117,4 +121,6 @@ func newReloadCommand(g *global) *cobra.Command {
 			}
 			return lines, map[string]any{"changes": changes}, err
 		})
+	c.Long = "Each change is printed. What needs new workers replaces them as `pitboss restart` does. HUP to the agent does the same."
+	return c
 }

@@ -21,16 +21,15 @@ const (
 func newWaitCommand(g *global) *cobra.Command {
 	var pool string
 	var timeout time.Duration
-	c := &cobra.Command{Use: "wait [--pool POOL]", Short: "wait until the agent is there and takes calls; for scripts", Args: cobra.NoArgs,
-		Long: `Wait until the agent is there and its pools take calls, or the one that --pool names. Nothing is printed then. Exit code 69:
-a pool has failed, or no agent was there in time; 75: it was there and not ready in time.`,
+	c := &cobra.Command{Use: "wait [--pool POOL]", Short: "wait until the agent is there and takes calls", Args: cobra.NoArgs,
+		Long:    "Every pool must take calls, or the one that --pool names. Nothing is printed then.",
 		Example: "  pitboss agent --config pitboss.yaml &\n  pitboss wait && pitboss call add a=1 b=2",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.probe(cmd.Context(), timeout, pool, func(ctx context.Context, c *client.Client) error {
 				return g.wait(ctx, c, pool, timeout)
 			})
 		}}
-	c.Flags().StringVar(&pool, "pool", "", "only this pool")
+	c.Flags().StringVar(&pool, "pool", "", "only `POOL`")
 	c.Flags().DurationVar(&timeout, "timeout", waitLimit, "how long to wait")
 	return c
 }
@@ -38,15 +37,15 @@ a pool has failed, or no agent was there in time; 75: it was there and not ready
 func newHealthCommand(g *global) *cobra.Command {
 	var pool string
 	var timeout time.Duration
-	c := &cobra.Command{Use: "health [--pool POOL]", Short: "say by the exit code whether calls are taken now; for probes", Args: cobra.NoArgs,
-		Long: `Ask whether the pools take calls now, or the one that --pool names. Nothing is printed then, and the exit code is 0; it is 1 when
-a pool does not serve, 69 when no agent answers, 75 when it does not answer in time.`,
+	c := &cobra.Command{Use: "health [--pool POOL]", Short: "say by the exit code whether calls are taken now", Args: cobra.NoArgs,
+		Long:    "Every pool must take calls, or the one that --pool names. Nothing is printed then. For the probes of a container.",
+		Example: "  pitboss health\n  pitboss health --pool default --timeout 1s",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.probe(cmd.Context(), timeout, pool, func(ctx context.Context, c *client.Client) error {
 				return g.healthy(ctx, c, pool, timeout)
 			})
 		}}
-	c.Flags().StringVar(&pool, "pool", "", "only this pool")
+	c.Flags().StringVar(&pool, "pool", "", "only `POOL`")
 	c.Flags().DurationVar(&timeout, "timeout", probeLimit, "how long the agent may take to answer")
 	return c
 }

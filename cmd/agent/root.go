@@ -28,10 +28,11 @@ type global struct {
 
 // execute runs one command line and returns its exit code.
 func execute(args []string) int {
-	g := &global{stdout: os.Stdout, stderr: os.Stderr}
+	out := &output{Writer: os.Stdout}
+	g := &global{stdout: out, stderr: os.Stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
-	return report(g.stderr, g.unreachable(root.ExecuteContext(context.Background())))
+	return report(g.stderr, out.verdict(g.unreachable(root.ExecuteContext(context.Background()))))
 }
 
 // unreachable says the same of an agent that does not answer, whichever command has found out.
@@ -45,7 +46,7 @@ func (g *global) unreachable(err error) error {
 }
 
 func newRoot(g *global) *cobra.Command {
-	root := &cobra.Command{Use: "pitboss", Short: "pools of warm Python workers that never leave an orphan",
+	root := &cobra.Command{Use: "pitboss", Short: "run pools of warm Python workers that never leave an orphan",
 		Args:          cobra.ArbitraryArgs, // a word that is no command is for RunE to explain
 		SilenceErrors: true, SilenceUsage: true,
 		RunE: namesACommand}
@@ -53,15 +54,19 @@ func newRoot(g *global) *cobra.Command {
 		return fail(exitUsage, nearFlag(cmd, err)+"`"+cmd.CommandPath()+" --help` shows its flags", "%v", err)
 	})
 	flags := root.PersistentFlags()
-	flags.StringVar(&g.socket, "socket", "", "the agent's socket (default $PITBOSS_SOCKET, then the instance's)")
+	flags.StringVar(&g.socket, "socket", "", "`PATH` of the agent's socket (default $PITBOSS_SOCKET, then the instance's)")
 	flags.BoolVar(&g.json, "json", false, "print JSON for programs")
-	flags.StringVar(&g.instance, "instance", "agent", "name of the agent on this host")
+	flags.StringVar(&g.instance, "instance", "agent", "`NAME` of the agent on this host")
 	root.AddCommand(newAgentCommand(g), newRunCommand(g), newCallCommand(g), newToolsCommand(g), newStatusCommand(g), newWorkersCommand(g),
 		newCallsCommand(g), newCancelCommand(g), newExplainCommand(g), newStackCommand(g), newEventsCommand(g), newLogsCommand(g),
 		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
 		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g),
-		newDoctorCommand(g))
+		newDoctorCommand(g), newCompletionCommand(g))
+	help := newHelpCommand()
+	root.SetHelpCommand(help)
+	help.DisableFlagsInUseLine = true
 	g.completeNames(root)
+	g.layOutHelp(root)
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}
@@ -83,9 +88,13 @@ func nearFlag(cmd *cobra.Command, err error) string {
 	return near
 }
 
-// namesACommand runs where only the name of a command can stand: without one it prints the help.
+// namesACommand runs where only the name of a command can stand: without one it prints the overview or the help.
 func namesACommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
+	switch {
+	case len(args) == 0 && !cmd.HasParent():
+		writeOverview(cmd.OutOrStdout(), cmd)
+		return nil
+	case len(args) == 0:
 		return cmd.Help()
 	}
 	next := "`" + cmd.CommandPath() + " --help` lists the commands"

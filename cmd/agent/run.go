@@ -31,27 +31,31 @@ type runFlags struct {
 func newRunCommand(g *global) *cobra.Command {
 	f := &runFlags{}
 	c := &cobra.Command{Use: "run ADAPTER [TOOL [ARGS]] | run ADAPTER -- CMD...",
-		Short: "a private agent around one adapter: for one call, for one program, or until stopped",
-		Example: `  pitboss run tools.py add a=1 b=2      one call, then everything is gone
-  pitboss run tools.py                  stays up and prints its socket
-  pitboss run tools.py -- ./server      the server gets $PITBOSS_SOCKET; both end together`,
+		Short: "start a private agent for one call, one program, or until stopped",
+		Long: `ADAPTER is a file, a module, or either with :Class. With a TOOL it is called once, with arguments as for pitboss call, and
+then everything is gone. With a program after -- that program gets $PITBOSS_SOCKET, both end together, and the exit code is
+the program's. With neither, the agent prints its socket and serves until it is stopped. No configuration is read.`,
+		Example: `  pitboss run tools.py add a=1 b=2     one call, then everything is gone
+  pitboss run tools.py                 serves, and prints its socket
+  pitboss run tools.py -- ./server     a program beside the workers
+  pitboss run --workers 4 --preload numpy my_app.tools:Model`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPrivate(g, f, cmd.Flags(), args, cmd.ArgsLenAtDash())
 		}}
 	pool := agent.DefaultPool()
-	c.Flags().StringVar(&f.python, "python", "", "interpreter (default: $PITBOSS_PYTHON, $VIRTUAL_ENV, ./.venv, python3)")
-	c.Flags().IntVar(&f.workers, "workers", 0, "how many workers (default: 1 for one call, else 2)")
-	c.Flags().StringVar(&f.start, "start", pool.Start, "fork or exec")
-	c.Flags().StringSliceVar(&f.preload, "preload", nil, "modules that the launcher imports before it forks")
+	c.Flags().StringVar(&f.python, "python", "", "path or name of the `INTERPRETER` (default: $PITBOSS_PYTHON, $VIRTUAL_ENV, ./.venv, python3)")
+	c.Flags().IntVar(&f.workers, "workers", 0, "start `N` workers (default: 1 for one call, else 2)")
+	c.Flags().StringVar(&f.start, "start", pool.Start, "start workers by `METHOD`, fork or exec")
+	c.Flags().StringSliceVar(&f.preload, "preload", nil, "`MODULES` that the launcher imports before it forks")
 	c.Flags().DurationVar(&f.timeout, "timeout", pool.Timeouts.Call, "budget of a call")
 	c.Flags().DurationVar(&f.kill, "kill-grace", pool.Timeouts.Kill, "time between TERM and KILL")
 	c.Flags().DurationVar(&f.drain, "drain", pool.Timeouts.Drain, "how long running calls may go on at a stop")
-	c.Flags().StringVar(&f.watchdog, "watchdog", "auto", "auto, or off: tier group, without the guardian")
+	c.Flags().StringVar(&f.watchdog, "watchdog", "auto", "`MODE` auto, or off: tier group, without the guardian")
 	c.Flags().BoolVar(&f.dieWithParent, "die-with-parent", false, "stop when the program that started this ends, and at the end of a pipe on standard input")
 	c.Flags().BoolVar(&f.reload, "reload", false, "load the code anew when a Python file beside the adapter changes")
 	c.Flags().BoolVar(&f.debug, "debug", false, "the agent's own log, in full")
-	c.Flags().StringVar(&f.runtimeDir, "runtime-dir", "", "private directory of this run")
+	c.Flags().StringVar(&f.runtimeDir, "runtime-dir", "", "private `DIR` of this run")
 	return c
 }
 
@@ -248,7 +252,7 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 		r.caller.stop()
 	}
 	wg.Wait()
-	if err == nil && runErr != nil {
+	if runErr != nil { // it could not even begin; that the call was cut off is only what came of it
 		return fail(exitUnavailable, "", "%w", runErr)
 	}
 	return err
@@ -257,8 +261,10 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 // serve is what the private agent is for: a call, a program, or to be there.
 func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-chan struct{}) error {
 	for err := r.agent.WaitReady(ctx); err != nil; err = r.agent.WaitReady(ctx) {
-		if ctx.Err() != nil {
+		select {
+		case <-r.agent.Draining(): // the pool may say so before ctx does
 			return &codeError{code: exitInterrupted}
+		default:
 		}
 		if r.code == nil {
 			return err
@@ -267,7 +273,7 @@ func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-
 		fmt.Fprintf(r.stderr, "[reload] waiting for a change below %s\n", r.code.dir)
 		select {
 		case <-r.code.loaded:
-		case <-ctx.Done():
+		case <-r.agent.Draining():
 			return &codeError{code: exitInterrupted}
 		}
 	}

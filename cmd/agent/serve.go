@@ -13,12 +13,17 @@ import (
 func newAgentCommand(g *global) *cobra.Command {
 	var config, runtimeDir string
 	c := &cobra.Command{Use: "agent [--config FILE]", Short: "run the agent in the foreground, under the watchdog", Args: cobra.NoArgs,
-		Example: "  pitboss agent --config pitboss.yaml",
+		Long: `The agent starts the pools of its configuration, serves them on its socket and writes its log to standard error. The
+watchdog is its parent: however the agent dies, every process that it has started ends too.
+
+INT and TERM drain and stop it, and a second one kills what still runs. HUP reloads the configuration. QUIT writes the stacks
+of all goroutines to standard error.`,
+		Example: "  pitboss agent\n  pitboss agent --config pitboss.yaml\n  pitboss agent --config gpu.yaml --instance gpu",
 		RunE: func(*cobra.Command, []string) error {
 			return serve(g, config, runtimeDir)
 		}}
-	c.Flags().StringVar(&config, "config", "", "configuration file (default /etc/pitboss/pitboss.yaml)")
-	c.Flags().StringVar(&runtimeDir, "runtime-dir", "", "where the agent keeps lock and certificate (default: by user and instance)")
+	c.Flags().StringVar(&config, "config", "", "configuration `FILE` (default /etc/pitboss/pitboss.yaml)")
+	c.Flags().StringVar(&runtimeDir, "runtime-dir", "", "keep lock and certificate in `DIR` (default: by user and instance)")
 	return c
 }
 
