@@ -21,7 +21,7 @@ func (s *adminService) WatchEvents(in *pb.WatchEventsRequest, out grpc.ServerStr
 		if err != nil {
 			return failf(Internal, "%v", err)
 		}
-		return out.Send(&pb.WatchEventsResponse{Seq: e.Seq, Time: timestamppb.New(e.Time), Name: e.Name, FieldsJson: fields})
+		return out.Send(&pb.WatchEventsResponse{Seq: e.Seq, Time: timestamppb.New(e.Time), Name: e.Name, FieldsJson: fields, Lost: e.Lost})
 	})
 	if err != nil {
 		return statusOf(err)
@@ -31,7 +31,7 @@ func (s *adminService) WatchEvents(in *pb.WatchEventsRequest, out grpc.ServerStr
 
 func (s *adminService) WatchLogs(in *pb.WatchLogsRequest, out grpc.ServerStreamingServer[pb.WatchLogsResponse]) error {
 	err := s.core.WatchLogs(out.Context(), in.GetPool(), in.GetWorker(), in.GetFollow(), func(l Line) error {
-		return out.Send(&pb.WatchLogsResponse{Time: timestamppb.New(l.Time), Pool: l.Pool, Worker: l.Worker, Stream: l.Stream, CallId: l.Call, Line: l.Text})
+		return out.Send(&pb.WatchLogsResponse{Time: timestamppb.New(l.Time), Pool: l.Pool, Worker: l.Worker, Stream: l.Stream, CallId: l.Call, Line: l.Text, Lost: l.Lost})
 	})
 	if err != nil {
 		return statusOf(err)

@@ -15,6 +15,7 @@ const keptEvents = 1000
 // Event is one thing that happened.
 type Event struct {
 	Seq    uint64
+	Lost   uint64 // events that this watcher did not get before this one
 	Time   time.Time
 	Name   string
 	Fields []slog.Attr // as the registry lists them
@@ -78,17 +79,23 @@ func (k *eventKind) field(name string) *eventField {
 
 // seconds is a duration as a field; its name ends in _s.
 func seconds(name string, d time.Duration) slog.Attr {
-	return slog.Float64(name, d.Round(time.Microsecond).Seconds())
+	return slog.Float64(name, float64(d.Round(time.Microsecond).Microseconds())/1e6) // Seconds would make 3.53 3.5300000000000002
 }
 
 // WatchEvents hands the kept events whose name begins with prefix to take, oldest first, and with follow those that come,
 // until ctx or the agent ends or take fails.
 func (a *Agent) WatchEvents(ctx context.Context, follow bool, prefix string, take func(Event) error) error {
-	return a.events.each(ctx.Done(), follow, func(e entry[event]) error {
+	if !anEventBegins(prefix) {
+		return failf(BadArguments, "no event's name begins with %q; events begin with %s", prefix, strings.Join(eventPrefixes(), " "))
+	}
+	missing := uint64(0)
+	return a.events.each(ctx.Done(), follow, func(e entry[event], lost uint64) error {
+		missing += lost
 		if !strings.HasPrefix(e.value.kind.name, prefix) {
 			return nil
 		}
-		return take(Event{Seq: e.seq, Time: e.time, Name: e.value.kind.name, Fields: e.value.fields})
+		lost, missing = missing, 0
+		return take(Event{Seq: e.seq, Lost: lost, Time: e.time, Name: e.value.kind.name, Fields: e.value.fields})
 	})
 }
 

@@ -82,12 +82,14 @@ var (
 	poolRestartFailed   = &eventKind{"pool.restart_failed", classPool, slog.LevelWarn, "workers were not replaced; the old ones serve on", []eventField{poolField, causeField, number("workers", "workers", "how many had been replaced before")}}
 	launcherStarted     = &eventKind{"pool.launcher.started", classPool, slog.LevelInfo, "launcher started", []eventField{poolField, launcherField, levelField, text("python", "path of the interpreter")}}
 	launcherExited      = &eventKind{"pool.launcher.exited", classPool, slog.LevelInfo, "launcher exited", []eventField{poolField, launcherField, levelField, text("end", "how it ended")}}
+	forkRefused         = &eventKind{"pool.fork_refused", classPool, slog.LevelWarn, "pool cannot fork its workers and starts a fresh interpreter for each", []eventField{poolField, text("reason", "what forbids it, and which import did it")}}
 	launcherLost        = &eventKind{"pool.launcher.lost", classPool, slog.LevelWarn, "launcher died; its workers serve on, a new generation starts", []eventField{poolField, launcherField, levelField}}
 	launcherStartFailed = &eventKind{"pool.launcher.start_failed", classPool, slog.LevelWarn, "launcher did not start", []eventField{poolField, tryField, causeField}}
 	launcherLate        = &eventKind{"pool.launcher.late", classPool, slog.LevelWarn, "launcher did not answer in time", []eventField{poolField, launcherField, number("times", "times", "it has not; at 2 it is killed")}}
-	launcherKilled      = &eventKind{"pool.launcher.killed", classPool, slog.LevelWarn, "launcher does not end; killing it", []eventField{poolField, launcherField}}
+	launcherKilled      = &eventKind{"pool.launcher.killed", classPool, slog.LevelWarn, "killing a launcher", []eventField{poolField, launcherField, text("why", "what it has not done in time")}}
 
-	workerStarted     = &eventKind{"worker.started", classProcess, slog.LevelDebug, "worker started", []eventField{poolField, workerField, number("pid", "", "its process id"), number("keeper_pid", "", "of its keeper"), levelField}}
+	workerStarted = &eventKind{"worker.started", classProcess, slog.LevelDebug, "worker started", []eventField{poolField, workerField, number("pid", "", "its process id"), number("keeper_pid", "", "of its keeper"), levelField,
+		number("start_time", "ticks", "since boot, field 22 of /proc/PID/stat: with the pid it names the process for good; absent if it had ended already"), text("config", "hash of the pool's settings that it runs with: the same for the same settings")}}
 	workerReady       = &eventKind{"worker.ready", classProcess, slog.LevelInfo, "worker ready", []eventField{poolField, workerField, number("pid", "", "its process id"), span("after_s", "from the order to start it to its first answer")}}
 	workerStartFailed = &eventKind{"worker.start_failed", classProcess, slog.LevelWarn, "worker did not start", []eventField{poolField, workerField, tryField, causeField}}
 	workerExited      = &eventKind{"worker.exited", classProcess, slog.LevelInfo, "worker exited", []eventField{poolField, workerField, number("pid", "", "its process id"), text("end", "exit code or signal, and who ended it and why"),
@@ -106,7 +108,7 @@ var (
 var eventKinds = []*eventKind{
 	agentCertRefused, agentDied, agentIdle, logDropped, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
 	watchdogArmed, watchdogLost, watchdogSilent,
-	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, poolRestartFailed, poolRestarted, poolScaled, poolState,
+	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, poolRestartFailed, poolRestarted, poolScaled, poolState,
 	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
 	heartbeatMissed, heartbeatReported, heartbeatVerdict,
 }
@@ -119,6 +121,26 @@ func EventNames() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+func anEventBegins(prefix string) bool {
+	for _, name := range EventNames() {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// eventPrefixes is the first word of each event, once.
+func eventPrefixes() (words []string) {
+	for _, name := range EventNames() {
+		word, _, _ := strings.Cut(name, ".")
+		if len(words) == 0 || words[len(words)-1] != word+"." {
+			words = append(words, word+".")
+		}
+	}
+	return words
 }
 
 // EventsMarkdown is docs/events.md.

@@ -26,13 +26,15 @@ type feed[T any] struct {
 	maxBytes int         // 0 for no bound but the number
 	size     func(T) int // in bytes; nil with maxBytes 0
 	seq      uint64
-	lost     uint64 // entries that followers did not get
 	closed   bool
 	follow   map[*follower[T]]struct{}
 }
 
 // follower is one subscriber; entries is closed when the feed is.
-type follower[T any] struct{ entries chan entry[T] }
+type follower[T any] struct {
+	entries chan entry[T]
+	from    uint64 // seq of the last entry before the first that it gets
+}
 
 func newFeed[T any](entries, maxBytes int, size func(T) int) *feed[T] {
 	return &feed[T]{ring: make([]entry[T], entries), maxBytes: maxBytes, size: size, follow: map[*follower[T]]struct{}{}}
@@ -49,7 +51,6 @@ func (f *feed[T]) publish(value T) {
 		select {
 		case s.entries <- e:
 		default:
-			f.lost++
 		}
 	}
 }
@@ -89,7 +90,7 @@ func (f *feed[T]) read(follow bool) (kept []entry[T], s *follower[T]) {
 	if !follow {
 		return kept, nil
 	}
-	s = &follower[T]{make(chan entry[T], feedDepth)}
+	s = &follower[T]{make(chan entry[T], feedDepth), f.seq}
 	if f.closed {
 		close(s.entries)
 	} else {
@@ -116,28 +117,31 @@ func (f *feed[T]) close() {
 }
 
 // each hands every kept entry, and with follow every later one, to take, until that fails, done is closed or the feed is.
-func (f *feed[T]) each(done <-chan struct{}, follow bool, take func(entry[T]) error) error {
+// lost is how many entries were lost just before it.
+func (f *feed[T]) each(done <-chan struct{}, follow bool, take func(e entry[T], lost uint64) error) error {
 	kept, s := f.read(follow)
 	if s != nil {
 		defer f.leave(s)
 	}
 	for _, e := range kept {
-		if err := take(e); err != nil {
+		if err := take(e, 0); err != nil {
 			return err
 		}
 	}
 	if s == nil {
 		return nil
 	}
+	last := s.from
 	for {
 		select {
 		case e, open := <-s.entries:
 			if !open {
 				return nil
 			}
-			if err := take(e); err != nil {
+			if err := take(e, e.seq-last-1); err != nil {
 				return err
 			}
+			last = e.seq
 		case <-done:
 			return nil
 		}

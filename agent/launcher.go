@@ -30,6 +30,7 @@ type launcher struct {
 	children   *children
 	guard      *guard
 	log        *slog.Logger
+	tellKill   func(pid int, why string) // told before the launcher is killed for what it does not do
 
 	process *pidfd
 	link    *orderLink
@@ -61,12 +62,13 @@ type launcherSpec struct {
 	env        []string
 	init       initOrder
 	timeout    time.Duration // for hello and for the preload
+	tellKill   func(pid int, why string)
 }
 
 // startLauncher starts the process; the caller then waits on ready, failed or dead. It is placed under the watchdog before
 // it gets its orders, and not by the caller: a silent watchdog must not hold up the pool's loop.
 func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, log *slog.Logger, sink outputSink) (*launcher, error) {
-	l := &launcher{pool: spec.pool, generation: spec.generation, children: c, guard: g, log: log,
+	l := &launcher{pool: spec.pool, generation: spec.generation, children: c, guard: g, log: log, tellKill: spec.tellKill,
 		ready: make(chan struct{}), failed: make(chan struct{}), heard: make(chan struct{}), dead: make(chan struct{}),
 		waiters: map[string]chan launcherReport{}, reaps: map[int]chan launcherReport{}}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -227,7 +229,6 @@ func (l *launcher) becomeReady(r launcherReport) {
 	l.doing, l.start = "", r.Start
 	if r.Refusal != nil {
 		l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
-		l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
 	}
 	close(l.ready)
 }

@@ -26,7 +26,7 @@ func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
 		l.children.forget(keeper.pid)
 		return r.Status, nil
 	case <-patience.C: // stopped or stuck: killed, its zombie falls to us
-		l.log.Warn("launcher does not collect its keepers; killing it", "pool", l.pool, "pid", l.process.pid)
+		l.tellKill(l.process.pid, "it does not collect a keeper that has ended")
 		l.kill()
 		<-l.dead
 	case <-l.dead:

@@ -31,6 +31,7 @@ type Line struct {
 	Stream string // stdout, stderr
 	Call   uint64 // that ran then; 0 for none
 	Text   string
+	Lost   uint64 // lines that this watcher did not get before this one
 }
 
 // WatchLogs hands the kept lines of one pool, one worker or all to take, oldest first, and with follow those that come,
@@ -43,12 +44,15 @@ func (a *Agent) WatchLogs(ctx context.Context, pool, worker string, follow bool,
 	if worker != "" && !a.knowsWorker(pool, worker) {
 		return &Error{Reason: UnknownWorker, Worker: worker, Message: fmt.Sprintf("no worker is named %q, and no line of one is kept; `pitboss status` lists them", worker)}
 	}
-	return a.lines.each(ctx.Done(), follow, func(e entry[outputLine]) error {
+	missing := uint64(0)
+	return a.lines.each(ctx.Done(), follow, func(e entry[outputLine], lost uint64) error {
 		l := e.value
+		missing += lost
 		if (pool != "" && l.pool != pool) || (worker != "" && l.process != worker) {
 			return nil
 		}
-		return take(Line{e.time, l.pool, l.process, l.stream, l.call, l.text})
+		lost, missing = missing, 0
+		return take(Line{e.time, l.pool, l.process, l.stream, l.call, l.text, lost})
 	})
 }
 

@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"sync"
@@ -54,6 +57,16 @@ const (
 type poolSettings struct {
 	PoolConfig
 	py interpreter
+}
+
+// hash names the settings: equal ones have equal hashes, and different ones different ones for all that matters.
+func (s *poolSettings) hash() string {
+	text, err := json.Marshal(s.PoolConfig)
+	if err != nil {
+		return "" // cannot be: it has only what YAML can hold
+	}
+	sum := sha256.Sum256(append(text, s.py.path...))
+	return hex.EncodeToString(sum[:6])
 }
 
 // cfg is the settings that new workers and new calls get.
@@ -206,7 +219,11 @@ func (p *pool) showProcess(w *worker) {
 	p.mu.Lock()
 	w.shown.pid, w.shown.keeper = w.process.pid, w.keeper.pid
 	p.mu.Unlock()
-	w.emit(workerStarted, slog.Int("pid", w.process.pid), slog.Int("keeper_pid", w.keeper.pid), slog.Int("generation", w.generation))
+	fields := []slog.Attr{slog.Int("pid", w.process.pid), slog.Int("keeper_pid", w.keeper.pid), slog.Int("generation", w.generation), slog.String("config", w.cfg.hash())}
+	if start, ok := startTime(w.process.pid); ok {
+		fields = append(fields, slog.Int64("start_time", int64(start)))
+	}
+	w.emit(workerStarted, fields...)
 }
 
 func (p *pool) showDoing(w *worker, doing string) {

@@ -68,6 +68,9 @@ func (p *pool) newLauncher(cfg *poolSettings) (*launcher, error) {
 		defer timeout.Stop()
 		select {
 		case <-l.ready:
+			if l.refused != "" {
+				p.emit(forkRefused, slog.String("reason", l.refused))
+			}
 		case <-l.failed:
 		case <-timeout.C:
 			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.name, cfg.Timeouts.Start))
@@ -117,7 +120,7 @@ func (p *pool) launcherHangs(l *launcher) {
 
 func (p *pool) launcherSpec(cfg *poolSettings, generation int) launcherSpec {
 	return launcherSpec{pool: p.name, generation: generation, python: cfg.py, library: p.agent.library, env: p.launcherEnv(),
-		timeout: cfg.Timeouts.Start,
+		timeout: cfg.Timeouts.Start, tellKill: func(pid int, why string) { p.emit(launcherKilled, slog.Int("pid", pid), slog.String("why", why)) },
 		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.name, Generation: generation, Parent: p.agent.pid,
 			Start: cfg.Start, Preload: append([]string{}, cfg.Preload...), Path: []string{cfg.Workdir}, Workdir: cfg.Workdir}}
 }

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"log/slog"
 	"time"
 )
 
@@ -92,7 +91,7 @@ func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
 			if now.Before(p.loop.stopBy) {
 				return p.loop.stopBy, false
 			}
-			p.emit(launcherKilled, slog.Int("pid", l.process.pid))
+			l.tellKill(l.process.pid, "it does not end at the stop")
 			l.kill()
 			return now.Add(time.Second), false
 		}

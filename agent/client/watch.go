@@ -12,7 +12,8 @@ import (
 
 // Event is one thing that happened in the agent.
 type Event struct {
-	Seq    uint64          `json:"seq"` // a gap means that the stream was too slow for the events between, or a prefix was given
+	Seq    uint64          `json:"seq"`            // a gap is events that a prefix keeps out, or that Lost counts
+	Lost   uint64          `json:"lost,omitempty"` // events before this one that did not come because this reader is too slow
 	Time   time.Time       `json:"time"`
 	Name   string          `json:"name"` // as docs/events.md lists them
 	Fields json.RawMessage `json:"fields"`
@@ -26,6 +27,7 @@ type Line struct {
 	Stream string    `json:"stream"` // stdout, stderr
 	Call   uint64    `json:"call"`   // that ran then; 0 for none
 	Text   string    `json:"line"`
+	Lost   uint64    `json:"lost,omitempty"` // lines, of whatever pool, that did not come because this reader is too slow
 }
 
 // Events hands the last events whose name begins with prefix to take, oldest first; with follow also those that come, until
@@ -36,7 +38,7 @@ func (c *Client) Events(ctx context.Context, prefix string, follow bool, take fu
 		return errorOf(err)
 	}
 	return each(stream.Recv, func(m *pb.WatchEventsResponse) error {
-		return take(Event{m.GetSeq(), m.GetTime().AsTime(), m.GetName(), json.RawMessage(m.GetFieldsJson())})
+		return take(Event{m.GetSeq(), m.GetLost(), m.GetTime().AsTime(), m.GetName(), json.RawMessage(m.GetFieldsJson())})
 	})
 }
 
@@ -47,7 +49,7 @@ func (c *Client) Logs(ctx context.Context, pool, worker string, follow bool, tak
 		return errorOf(err)
 	}
 	return each(stream.Recv, func(m *pb.WatchLogsResponse) error {
-		return take(Line{m.GetTime().AsTime(), m.GetPool(), m.GetWorker(), m.GetStream(), m.GetCallId(), m.GetLine()})
+		return take(Line{m.GetTime().AsTime(), m.GetPool(), m.GetWorker(), m.GetStream(), m.GetCallId(), m.GetLine(), m.GetLost()})
 	})
 }
 

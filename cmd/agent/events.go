@@ -22,9 +22,6 @@ func newEventsCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "events", Short: "show the last 1 000 events of the agent, a line each", Args: cobra.NoArgs,
 		Example: "  pitboss events\n  pitboss events -f --prefix worker.     start and end of every worker",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !anEventBegins(prefix) {
-				return fail(exitUsage, "events begin with "+strings.Join(eventPrefixes(), " "), "no event's name begins with %q", prefix)
-			}
 			return g.watch(cmd.Context(), follow, func(ctx context.Context, c *client.Client) error {
 				return c.Events(ctx, prefix, follow, g.printEvent)
 			})
@@ -32,26 +29,6 @@ func newEventsCommand(g *global) *cobra.Command {
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "stay, and show what happens from now on")
 	c.Flags().StringVar(&prefix, "prefix", "", "only events whose name begins with `TEXT`, such as worker. or pool.state")
 	return c
-}
-
-func anEventBegins(prefix string) bool {
-	for _, name := range agent.EventNames() {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// eventPrefixes is the first word of each event, once.
-func eventPrefixes() (words []string) {
-	for _, name := range agent.EventNames() {
-		word, _, _ := strings.Cut(name, ".")
-		if len(words) == 0 || words[len(words)-1] != word+"." {
-			words = append(words, word+".")
-		}
-	}
-	return words
 }
 
 func newLogsCommand(g *global) *cobra.Command {
@@ -109,6 +86,9 @@ func (g *global) printEvent(e client.Event) error {
 	if err != nil {
 		return fail(exitInternal, "", "cannot read event %d: %w", e.Seq, err)
 	}
+	if err := g.printLost(e.Lost, "event"); err != nil {
+		return err
+	}
 	return g.printText("%s  %-22s%s\n", e.Time.Local().Format(shownTime), e.Name, fields)
 }
 
@@ -152,7 +132,17 @@ func (g *global) printLine(l client.Line) error {
 	if l.Call != 0 {
 		from += fmt.Sprintf(" call %d", l.Call)
 	}
+	if err := g.printLost(l.Lost, "line"); err != nil {
+		return err
+	}
 	return g.printText("%s  [%s %s] %s\n", l.Time.Local().Format(shownTime), from, l.Stream, l.Text)
+}
+
+func (g *global) printLost(n uint64, noun string) error {
+	if n == 0 {
+		return nil
+	}
+	return g.printText("… %s lost: this reader is too slow\n", counted(int(n), noun))
 }
 
 func (g *global) printJSONLine(v any) error {
