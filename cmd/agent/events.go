@@ -108,7 +108,8 @@ func (g *global) printEvent(e client.Event) error {
 	if err != nil {
 		return fail(exitInternal, "", "cannot read event %d: %w", e.Seq, err)
 	}
-	return g.printText("%s  %-22s%s\n", e.Time.Local().Format(shownTime), e.Name, fields)
+	text := fmt.Sprintf("%s  %-22s%s", e.Time.Local().Format(shownTime), e.Name, fields)
+	return g.printText("%s\n", g.people().wrapped(len(shownTime)+2, text))
 }
 
 // shownFields is the fields as key=value in their order; a text with more than one line is shown by its first.
