@@ -187,10 +187,11 @@ func newStopCommand(g *global) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			if err := c.Stop(cmd.Context(), "pitboss stop"); err != nil {
-				return err
+			err = c.Stop(cmd.Context(), "pitboss stop")
+			if err == nil && g.json {
+				return printJSON(g.stdout, map[string]any{"stopping": true})
 			}
-			return nil
+			return err
 		}}
 }
 
