@@ -172,6 +172,6 @@ func (g *global) printText(format string, args ...any) error {
 
 // lastDeath is one line about an agent that died.
 func lastDeath(d *agent.DeathCertificate) string {
-	return fmt.Sprintf("last death: agent %d, %s; empty after %s, %d killed, %d left (proof %s)", d.AgentPID, d.Cause,
+	return fmt.Sprintf("last death: agent pid %d, %s; empty after %s, %d killed, %d left (proof %s)", d.AgentPID, d.Cause,
 		(time.Duration(d.EmptyUS) * time.Microsecond).Round(time.Millisecond), d.Killed, d.SurvivorCount, d.Proof)
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
@@ -62,10 +64,33 @@ func newRoot(g *global) *cobra.Command {
 		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g),
 		newDoctorCommand(g))
 	g.completeNames(root)
+	addCobraCommands(root)
 	for _, c := range root.Commands() {
 		wrapUsage(c)
 	}
 	return root
+}
+
+// addCobraCommands adds cobra's own commands, which it would add later by itself: a wrong word after them is a usage error too.
+func addCobraCommands(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.Args, c.RunE = cobra.ArbitraryArgs, namesACommand
+		case "help":
+			c.Run = nil
+			c.RunE = func(_ *cobra.Command, args []string) error {
+				topic, rest, err := root.Find(args)
+				if err != nil || len(rest) > 0 && topic.HasSubCommands() {
+					return namesACommand(root, args)
+				}
+				topic.InitDefaultHelpFlag()
+				return topic.Help()
+			}
+		}
+	}
 }
 
 // nearFlag is a hint when the flag that cobra does not know is close to one of the command's.
@@ -100,7 +125,11 @@ func namesACommand(cmd *cobra.Command, args []string) error {
 func wrapUsage(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
+			err := check(cmd, args)
+			if err != nil && !cmd.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command") { // cobra's word for it
+				err = fmt.Errorf("%q takes no argument such as %q", cmd.CommandPath(), args[0])
+			}
+			if err != nil {
 				return fail(exitUsage, "usage: "+cmd.UseLine(), "%v", err)
 			}
 			return nil
@@ -162,6 +191,8 @@ func noAgent(path string, err error) error {
 		return fail(exitPermission, "the socket belongs to another user; ask its owner for access", "cannot reach the agent at %q: %w", path, err)
 	case errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file"):
 		return fail(exitUnavailable, next, "no agent at %q", path)
+	case errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "connection refused"):
+		return fail(exitUnavailable, next, "cannot reach the agent at %q: it has ended and left its socket behind", path)
 	}
 	return fail(exitUnavailable, next, "cannot reach the agent at %q: %w", path, err)
 }
