@@ -21,7 +21,7 @@ func TestGoldenWithoutAnAgent(t *testing.T) {
 		"pitboss version", "pitboss version --json", "pitboss version --python-path", "pitboss version now",
 		"pitboss config check pitboss.yaml", "pitboss config check pitboss.yaml --json", "pitboss config check bad.yaml", "pitboss config check bad.yaml --json",
 		"pitboss config check nowhere.yaml --json", "pitboss config check", "pitboss config show", "pitboss config show --config bad.yaml",
-		"pitboss config defaults", "pitboss config defaults --json", "pitboss config defaults now", "pitboss config dance",
+		"pitboss config defaults now", "pitboss config dance",
 		"pitboss new greeter", "pitboss new reader --json", "pitboss new greeter", "pitboss new class",
 		"pitboss agent", "pitboss agent --config bad.yaml", "pitboss agent now",
 		"pitboss run tools.py add a=1 b=2", "pitboss run tools.py add a=1 b=2 --json", "pitboss run tools.py count n=2", "pitboss run", "pitboss run nowhere.py add",
@@ -39,6 +39,11 @@ func TestGoldenWithoutAnAgent(t *testing.T) {
 	g.record("pitboss doctor tools.py", examined(h.pitboss("doctor", "tools.py")))
 	g.record("pitboss doctor --json tools.py", examined(h.pitboss("doctor", "--json", "tools.py")))
 	g.run("pitboss doctor a b", "pitboss doctor --timeout 0s")
+	for _, line := range []string{"config defaults", "config defaults --json"} {
+		e := h.pitboss(strings.Fields(line)...)
+		e.stdout = regexp.MustCompile(`(\bworkers"?: )[12]\b`).ReplaceAllString(e.stdout, "$1<cores, at most 2>")
+		g.record("pitboss "+line, e)
+	}
 	e := h.pitboss("help", "version")
 	e.stdout, _, _ = strings.Cut(e.stdout, "\n")
 	g.record("pitboss help version | head -1", ended{e.code, e.stdout + "\n", e.stderr})

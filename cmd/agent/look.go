@@ -64,13 +64,17 @@ func printTool(s screen, t client.Tool, schema bool) error {
 	if first, _, _ := strings.Cut(t.Doc, "\n"); first != "" {
 		s.line(4, "    %s", first)
 	}
-	if schema { // never wrapped: it is JSON to copy
-		var text bytes.Buffer
-		if err := json.Indent(&text, t.Schema, "    ", "  "); err != nil {
+	if !schema {
+		return nil
+	}
+	text := bytes.NewBuffer(t.Schema)
+	if s.width > 0 { // not wrapped, which would be no JSON any more
+		text = &bytes.Buffer{}
+		if err := json.Indent(text, t.Schema, "    ", "  "); err != nil {
 			return fail(exitInternal, "", "cannot read the schema of %q: %w", t.Name, err)
 		}
-		fmt.Fprintf(s, "    %s\n", &text)
 	}
+	fmt.Fprintf(s, "    %s\n", text)
 	return nil
 }
 

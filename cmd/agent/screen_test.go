@@ -144,6 +144,7 @@ func TestNothingIsWiderThanTheWindow(t *testing.T) {
 	}{
 		{"status", "agent watchdog armed tier tree pool ready busy failed RuntimeError: nobody knows why " + worker.ID + " SIGKILL (deadline passed) " + strconv.Itoa(worker.PID)},
 		{"tools", "recordings-of-voices/transcribe(recording: bytes language: = \"en\", temperature: false) language."},
+		{"tools --schema", "transcribe(recording: \"contentEncoding\": \"binary\""},
 		{"calls", "CALL LEFT running recordings-of-voices"},
 		{"events", "worker.exited worker.ready pool.state worker=" + worker.ID + " to=failed"},
 		{"explain 1", "recordings-of-voices/transcribe, CALL_TIMEOUT: possible: SIGKILL 1s"},
