@@ -140,11 +140,12 @@ var notAvailable = map[string]bool{
 
 // Fault is one thing that is wrong with a configuration.
 type Fault struct {
-	File         string
-	Line, Column int    // 0 when the value came from no file
-	Variable     string // the environment variable that set the value, "" if none did
-	Key          string // "" when the file as a whole cannot be read
-	Problem      string
+	File     string `json:"file,omitempty"`
+	Line     int    `json:"line,omitempty"` // 0, as Column, when the value came from no file
+	Column   int    `json:"column,omitempty"`
+	Variable string `json:"variable,omitempty"` // the environment variable that set the value, "" if none did
+	Key      string `json:"key,omitempty"`      // "" when the file as a whole cannot be read
+	Problem  string `json:"problem"`
 
 	other string // key of a second place that is to be named behind the problem
 }

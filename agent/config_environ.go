@@ -141,6 +141,9 @@ func (l *loading) override(name, text string, targets map[string][]target) {
 			names = append(names, t.name)
 		}
 		slices.Sort(names)
+		if names = slices.Compact(names); len(names) == 1 { // of two pools of one name, which is a fault of its own
+			return
+		}
 		fault("", "may mean %s; rename a pool, or set the values in the file", strings.Join(names, " or "))
 	case found[0].reason != "":
 		fault(found[0].name, "%s", found[0].reason)

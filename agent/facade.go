@@ -169,7 +169,7 @@ func (a *Agent) Status() Status {
 	}
 	s := Status{Schema: StatusSchema, Watchdog: watchdog, LastDeath: a.death.certificate,
 		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
-			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}}
+			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}, Pools: []PoolStatus{}}
 	if a.swept.Killed > 0 || len(a.swept.Left) > 0 || a.swept.Refused != "" {
 		s.Swept = &a.swept
 	}
@@ -184,7 +184,7 @@ func (p *pool) status(tier string) PoolStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := PoolStatus{Name: p.name, State: string(p.phase), Queued: len(p.queue), Desired: p.desired, StartMethod: p.cfg().Start,
-		Python: p.cfg().py.path, CallsTotal: p.calls, ErrorsTotal: p.errors, RejectedTotal: p.rejected}
+		Python: p.cfg().py.path, Workers: []WorkerStatus{}, CallsTotal: p.calls, ErrorsTotal: p.errors, RejectedTotal: p.rejected}
 	if p.phase == poolFailed {
 		s.Reason = p.failure.Message
 	}

@@ -134,7 +134,7 @@ func (a *Agent) poolOf(worker string) (*pool, *Error) {
 		}
 	}
 	return nil, &Error{Reason: UnknownWorker, Worker: worker,
-		Message: fmt.Sprintf("no worker is named %q%s; `pitboss status` lists them", worker, nearName(worker, a.workerNames()))}
+		Message: fmt.Sprintf("no worker is named %q; `pitboss status` lists them%s", worker, nearName(worker, a.workerNames()))}
 }
 
 // chosen is the named pool, or all of them for an empty name.

@@ -200,9 +200,9 @@ func (c *Client) Tools(ctx context.Context, pool string) ([]Tool, error) {
 	if err != nil {
 		return nil, errorOf(err)
 	}
-	var tools []Tool
+	tools := []Tool{} // what is printed as JSON is a list even when it is empty
 	for _, t := range out.GetTools() {
-		row := Tool{Pool: t.GetPool(), Name: t.GetName(), Doc: t.GetDoc(), Stream: t.GetStream(), Schema: json.RawMessage(t.GetSchemaJson())}
+		row := Tool{Pool: t.GetPool(), Name: t.GetName(), Doc: t.GetDoc(), Stream: t.GetStream(), Params: []Param{}, Schema: json.RawMessage(t.GetSchemaJson())}
 		for _, p := range t.GetParams() {
 			row.Params = append(row.Params, Param{p.GetName(), p.GetRequired(), p.GetType(), json.RawMessage(p.GetDefaultJson())})
 		}
@@ -235,7 +235,7 @@ func (c *Client) Ping(ctx context.Context, worker string) (Pong, error) {
 	if err != nil {
 		return Pong{}, errorOf(err)
 	}
-	return Pong{out.GetWorker(), out.GetPid(), out.GetRtt().AsDuration(), out.GetCalls(), out.GetVerdict()}, nil
+	return Pong{out.GetWorker(), out.GetPid(), out.GetRtt().AsDuration(), append([]uint64{}, out.GetCalls()...), out.GetVerdict()}, nil
 }
 
 // Stop drains the agent and ends it; it returns when the order was taken.

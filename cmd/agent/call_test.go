@@ -63,11 +63,3 @@ func TestCommandsOfALivingAgent(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, s.log())
 	}
 }
-
-// TestTheDefaultsAreAConfiguration: what `config defaults` prints is accepted beside the adapter that it names.
-func TestTheDefaultsAreAConfiguration(t *testing.T) {
-	h := newHost(t)
-	e := h.pitboss("config", "defaults")
-	must(t, os.WriteFile(h.path("defaults.yaml"), []byte(e.stdout), 0o644))
-	h.pitboss("config", "check", "defaults.yaml").want(t, 0)
-}

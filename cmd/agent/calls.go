@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent/client"
@@ -33,16 +33,12 @@ func newCallsCommand(g *global) *cobra.Command {
 				fmt.Fprintln(g.stdout, "no call waits or runs")
 				return nil
 			}
-			t := tabwriter.NewWriter(g.stdout, 2, 8, 2, ' ', 0)
-			fmt.Fprintln(t, "CALL\tTOOL\tSTATE\tWORKER\tAGE\tLEFT")
+			rows := [][]string{{"CALL", "TOOL", "STATE", "WORKER", "AGE", "LEFT"}}
 			for _, i := range calls {
-				worker := i.Worker
-				if worker == "" {
-					worker = "-"
-				}
-				fmt.Fprintf(t, "%d\t%s/%s\t%s\t%s\t%s\t%s\n", i.Call, i.Pool, i.Tool, i.State, worker, short(i.Age), short(max(i.Left, 0)))
+				rows = append(rows, []string{strconv.FormatUint(i.Call, 10), i.Pool + "/" + i.Tool, i.State, cmp.Or(i.Worker, "-"), short(i.Age), short(max(i.Left, 0))})
 			}
-			return t.Flush()
+			g.people().table(0, rows)
+			return nil
 		}}
 	c.Flags().StringVar(&pool, "pool", "", "only those of `POOL`")
 	return c

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,10 +14,16 @@ import (
 func loadConfig(file string) (agent.Config, agent.Origins, error) {
 	cfg, origins, err := agent.LoadAll(file, os.Environ())
 	if err != nil {
-		return cfg, nil, fail(exitConfig, "`pitboss config defaults` shows every key", "%s", strings.ReplaceAll(err.Error(), "\n", "\npitboss: "))
+		return cfg, nil, &codeError{code: exitConfig, err: configError{err}, next: "`pitboss config defaults` shows every key"}
 	}
 	return cfg, origins, nil
 }
+
+// configError prints each fault as a line of its own.
+type configError struct{ error }
+
+func (e configError) Error() string { return strings.ReplaceAll(e.error.Error(), "\n", "\npitboss: ") }
+func (e configError) Unwrap() error { return e.error }
 
 func newConfigCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "check or show a configuration, or the defaults", Args: cobra.ArbitraryArgs, RunE: namesACommand,
@@ -25,6 +32,12 @@ func newConfigCommand(g *global) *cobra.Command {
 		&cobra.Command{Use: "defaults", Short: "print the commented defaults as YAML", Args: cobra.NoArgs,
 			Example: "  pitboss config defaults > pitboss.yaml",
 			RunE: func(*cobra.Command, []string) error {
+				if g.json {
+					cfg, pool := agent.Default(), agent.DefaultPool()
+					pool.Name, pool.Adapter = "default", "tools.py" // an example, as in the YAML
+					cfg.Pools = []agent.PoolConfig{pool}
+					return printJSON(g.stdout, map[string]any{"schema": 1, "config": cfg.ShowTree()})
+				}
 				_, err := fmt.Fprint(g.stdout, agent.DefaultsYAML())
 				return err
 			}})
@@ -37,12 +50,20 @@ func newConfigCheckCommand(g *global) *cobra.Command {
 		Example: "  pitboss config check /etc/pitboss/pitboss.yaml",
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, _, err := loadConfig(args[0])
+			if err != nil && g.json {
+				if err := printJSON(g.stdout, configVerdict{Schema: 1, Files: []string{}, Faults: faultsOf(err)}); err != nil {
+					return err
+				}
+			}
 			if err != nil {
 				return err
 			}
 			files, err := agent.ConfigFiles(args[0])
 			if err != nil {
 				return fail(exitConfig, "", "%w", err)
+			}
+			if g.json {
+				return printJSON(g.stdout, configVerdict{Schema: 1, OK: true, Files: files, Pools: len(cfg.Pools), Faults: []agent.Fault{}})
 			}
 			beside := ""
 			if len(files) > 1 {
@@ -51,6 +72,35 @@ func newConfigCheckCommand(g *global) *cobra.Command {
 			fmt.Fprintf(g.stdout, "%s: ok, %s%s\n", args[0], counted(len(cfg.Pools), "pool"), beside)
 			return nil
 		}}
+}
+
+// configVerdict is what `config check --json` prints; with faults the files and the pools are not told.
+type configVerdict struct {
+	Schema int           `json:"schema"`
+	OK     bool          `json:"ok"`
+	Files  []string      `json:"files"`
+	Pools  int           `json:"pools"`
+	Faults []agent.Fault `json:"faults"`
+}
+
+// faultsOf are the faults in an error of loadConfig; a source that cannot be read at all is one without a place.
+func faultsOf(err error) (faults []agent.Fault) {
+	var whole configError
+	if errors.As(err, &whole) {
+		err = whole.error
+	}
+	all := []error{err}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		all = several.Unwrap()
+	}
+	for _, one := range all {
+		var fault agent.Fault
+		if !errors.As(one, &fault) {
+			fault.Problem = one.Error()
+		}
+		faults = append(faults, fault)
+	}
+	return faults
 }
 
 func newConfigShowCommand(g *global) *cobra.Command {

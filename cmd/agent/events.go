@@ -89,7 +89,8 @@ func (g *global) printEvent(e client.Event) error {
 	if err := g.printLost(e.Lost, "event"); err != nil {
 		return err
 	}
-	return g.printText("%s  %-22s%s\n", e.Time.Local().Format(shownTime), e.Name, fields)
+	text := fmt.Sprintf("%s  %-22s%s", e.Time.Local().Format(shownTime), e.Name, fields)
+	return g.printText("%s\n", g.people().wrapped(len(shownTime)+2, text))
 }
 
 // shownFields is the fields as key=value in their order; a text with more than one line is shown by its first.
@@ -162,6 +163,6 @@ func (g *global) printText(format string, args ...any) error {
 
 // lastDeath is one line about an agent that died.
 func lastDeath(d *agent.DeathCertificate) string {
-	return fmt.Sprintf("last death: agent %d, %s; empty after %s, %d killed, %d left (proof %s)", d.AgentPID, d.Cause,
+	return fmt.Sprintf("last death: agent pid %d, %s; empty after %s, %d killed, %d left (proof %s)", d.AgentPID, d.Cause,
 		(time.Duration(d.EmptyUS) * time.Microsecond).Round(time.Millisecond), d.Killed, d.SurvivorCount, d.Proof)
 }

@@ -56,6 +56,14 @@ type codeError struct {
 func (e *codeError) Error() string { return e.err.Error() }
 func (e *codeError) Unwrap() error { return e.err }
 
+// hintedError is an error of the agent whose next step depends on the command, not on its reason alone.
+type hintedError struct {
+	error
+	next string
+}
+
+func (e *hintedError) Unwrap() error { return e.error }
+
 func fail(code int, next, format string, args ...any) error {
 	return &codeError{code, fmt.Errorf(format, args...), next}
 }
@@ -84,7 +92,12 @@ func report(w io.Writer, err error) int {
 		}
 		return reportReason(w, string(local.Reason), local.Message, local.Traceback, next)
 	case errors.As(err, &remote):
-		return reportReason(w, string(remote.Reason), remote.Message, remote.Traceback, nextStep[string(remote.Reason)])
+		next := nextStep[string(remote.Reason)]
+		var hinted *hintedError
+		if errors.As(err, &hinted) {
+			next = hinted.next
+		}
+		return reportReason(w, string(remote.Reason), remote.Message, remote.Traceback, next)
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}
@@ -116,5 +129,5 @@ var nextStep = map[string]string{
 	string(agent.CallTimeout):  "give more time with --timeout, or raise timeouts.call of the pool",
 	string(agent.QueueTimeout): "retry, or raise workers or queue.timeout of the pool",
 	string(agent.QueueFull):    "retry later, or raise queue.max or workers of the pool",
-	string(agent.Draining):     "the agent is ending; retry when it is back",
+	string(agent.Draining):     "retry when calls are taken again",
 }

@@ -113,7 +113,7 @@ func TestExitCodesOfACall(t *testing.T) {
 	h.awaitFile("again")
 	h.pitboss("stop").want(t, 0)
 	h.await("draining", func() bool { st, ok := s.status(); return ok && st.Agent.State == "draining" })
-	h.pitboss("call", "add", "a=1", "b=2").want(t, 75, "DRAINING", "retry when it is back")
+	h.pitboss("call", "add", "a=1", "b=2").want(t, 75, "DRAINING", "retry when calls are taken again")
 	if code := again.exit(); code != 0 {
 		t.Errorf("the running call ended with %d: %s", code, again.log())
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -28,7 +27,7 @@ func newExplainCommand(g *global) *cobra.Command {
 				if err := json.Unmarshal(text, &o); err != nil {
 					return fail(exitInternal, "", "cannot read the outcome: %w", err)
 				}
-				printOutcome(g.stdout, o)
+				printOutcome(g.people(), o)
 				return nil
 			})
 		}}
@@ -42,49 +41,52 @@ var endings = map[string]string{
 	"kill":      "ended with its worker's process",
 }
 
-func printOutcome(w io.Writer, o agent.Outcome) {
+const explainIndent = len("effects ")
+
+func printOutcome(w screen, o agent.Outcome) {
 	queued, ran := seconds(o.QueuedS), seconds(o.RanS)
-	fmt.Fprintf(w, "call    %d of %s/%s, came in %s\n", o.Call, o.Pool, o.Tool, o.CameIn.Format(time.RFC3339))
+	w.line(explainIndent, "call    %d of %s/%s, came in %s", o.Call, o.Pool, o.Tool, o.CameIn.Format(time.RFC3339))
 	switch {
 	case o.State == "queued":
-		fmt.Fprintf(w, "state   waits in the queue, for %s so far\n", queued)
+		w.line(explainIndent, "state   waits in the queue, for %s so far", queued)
 		return
 	case o.State == "running":
-		fmt.Fprintf(w, "state   runs on %s, for %s so far, after %s in the queue\n", o.Worker, ran, queued)
+		w.line(explainIndent, "state   runs on %s, for %s so far, after %s in the queue", o.Worker, ran, queued)
 		return
 	case o.Began == nil:
-		fmt.Fprintf(w, "state   %s, after %s\n", endings[o.EndedBy], queued)
+		w.line(explainIndent, "state   %s, after %s", endings[o.EndedBy], queued)
 	default:
-		fmt.Fprintf(w, "state   %s on %s after %s, and %s in the queue\n", endings[o.EndedBy], o.Worker, ran, queued)
+		w.line(explainIndent, "state   %s on %s after %s, and %s in the queue", endings[o.EndedBy], o.Worker, ran, queued)
 	}
-	fmt.Fprintf(w, "reason  %s", o.Reason)
+	reason := o.Reason
 	if o.Message != "" {
-		fmt.Fprintf(w, ": %s", o.Message)
+		reason += ": " + o.Message
 	}
+	w.line(explainIndent, "reason  %s", reason)
 	effects := "none: the tool did not run"
 	if o.MayHaveRun {
 		effects = "possible: the tool ran, or may have"
 	}
-	fmt.Fprintf(w, "\neffects %s\n", effects)
+	w.line(explainIndent, "effects %s", effects)
 	if pm := o.PostMortem; pm != nil {
 		printPostMortem(w, pm)
 	}
-	if o.Traceback != "" {
+	if o.Traceback != "" { // never wrapped: it is code to copy
 		fmt.Fprintf(w, "\n%s\n", strings.TrimRight(o.Traceback, "\n"))
 	}
 }
 
-func printPostMortem(w io.Writer, pm *agent.PostMortem) {
-	fmt.Fprintf(w, "worker  %s, up %s, calls %d", pm.Cause(), pm.Uptime, pm.Calls)
+func printPostMortem(w screen, pm *agent.PostMortem) {
+	facts := fmt.Sprintf("%s, up %s, calls %d", pm.Cause(), pm.Uptime, pm.Calls)
 	if pm.MaxRSSKB > 0 {
-		fmt.Fprintf(w, ", peak memory %d MiB", pm.MaxRSSKB>>10)
+		facts += fmt.Sprintf(", peak memory %d MiB", pm.MaxRSSKB>>10)
 	}
 	if pm.CleanUpMS > 0 {
-		fmt.Fprintf(w, ", cleaned up in %s", short(time.Duration(pm.CleanUpMS*float64(time.Millisecond))))
+		facts += ", cleaned up in " + short(time.Duration(pm.CleanUpMS*float64(time.Millisecond)))
 	}
-	fmt.Fprintln(w)
+	w.line(explainIndent, "worker  %s", facts)
 	for _, line := range pm.Output {
-		fmt.Fprintf(w, "output  %s\n", line)
+		w.line(explainIndent, "output  %s", line)
 	}
 }
 

@@ -1,16 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"runtime"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/agent/client"
 	"github.com/pitboss-run/pitboss/ipc"
 	"github.com/spf13/cobra"
 )
@@ -34,24 +36,8 @@ func newToolsCommand(g *global) *cobra.Command {
 				return printJSON(g.stdout, tools)
 			}
 			for _, t := range tools {
-				var params []string
-				for _, p := range t.Params {
-					word := p.Name + ": " + p.Type
-					if !p.Required {
-						word += " = " + string(p.Default)
-					}
-					params = append(params, word)
-				}
-				kind := ""
-				if t.Stream {
-					kind = "  (stream)"
-				}
-				fmt.Fprintf(g.stdout, "%s/%s(%s)%s\n", t.Pool, t.Name, strings.Join(params, ", "), kind)
-				if first, _, _ := strings.Cut(t.Doc, "\n"); first != "" {
-					fmt.Fprintf(g.stdout, "    %s\n", first)
-				}
-				if schema {
-					fmt.Fprintf(g.stdout, "    %s\n", t.Schema)
+				if err := printTool(g.people(), t, schema); err != nil {
+					return err
 				}
 			}
 			return nil
@@ -59,6 +45,38 @@ func newToolsCommand(g *global) *cobra.Command {
 	c.Flags().BoolVar(&schema, "schema", false, "with the JSON Schema of the arguments")
 	c.Flags().StringVar(&pool, "pool", "", "only those of `POOL`")
 	return c
+}
+
+// printTool prints a tool's signature and the first line of its documentation.
+func printTool(s screen, t client.Tool, schema bool) error {
+	var params []string
+	for _, p := range t.Params {
+		word := p.Name + ": " + p.Type
+		if !p.Required {
+			word += " = " + string(p.Default)
+		}
+		params = append(params, word)
+	}
+	kind := ""
+	if t.Stream {
+		kind = "  (stream)"
+	}
+	s.line(8, "%s/%s(%s)%s", t.Pool, t.Name, strings.Join(params, ", "), kind)
+	if first, _, _ := strings.Cut(t.Doc, "\n"); first != "" {
+		s.line(4, "    %s", first)
+	}
+	if !schema {
+		return nil
+	}
+	text := bytes.NewBuffer(t.Schema)
+	if s.width > 0 { // not wrapped, which would be no JSON any more
+		text = &bytes.Buffer{}
+		if err := json.Indent(text, t.Schema, "    ", "  "); err != nil {
+			return fail(exitInternal, "", "cannot read the schema of %q: %w", t.Name, err)
+		}
+	}
+	fmt.Fprintf(s, "    %s\n", text)
+	return nil
 }
 
 func newStatusCommand(g *global) *cobra.Command {
@@ -82,57 +100,68 @@ func newStatusCommand(g *global) *cobra.Command {
 			if g.json {
 				return printJSON(g.stdout, s)
 			}
-			return printStatus(g.stdout, s)
+			printStatus(g.people(), s)
+			return nil
 		}}
 }
 
-func printStatus(w io.Writer, s agent.Status) error {
+const statusIndent = len("watchdog  ")
+
+func printStatus(w screen, s agent.Status) {
 	up := time.Duration(s.Agent.UptimeS * float64(time.Second)).Round(time.Second)
-	fmt.Fprintf(w, "agent     pid %d, %s, up %s, tier %s, run %s\n", s.Agent.PID, s.Agent.State, up, s.Agent.Tier, s.Agent.RunID)
-	fmt.Fprintf(w, "watchdog  pid %d, %s\nsocket    %s\n", s.Watchdog.PID, s.Watchdog.State, s.Agent.Socket)
+	w.line(statusIndent, "agent     pid %d, %s, up %s, tier %s, run %s", s.Agent.PID, s.Agent.State, up, s.Agent.Tier, s.Agent.RunID)
+	w.line(statusIndent, "watchdog  pid %d, %s", s.Watchdog.PID, s.Watchdog.State)
+	w.line(statusIndent, "socket    %s", s.Agent.Socket)
 	if s.LastDeath != nil {
-		fmt.Fprintln(w, lastDeath(s.LastDeath))
+		w.line(statusIndent, "%s", lastDeath(s.LastDeath))
 	}
-	printSwept(w, s.Swept)
+	if s.Swept != nil {
+		w.line(statusIndent, "%s", swept(s.Swept))
+	}
 	for _, p := range s.Pools {
-		fmt.Fprintf(w, "\npool %s: %s, %d of %d ready, %d busy, %d queued, %s, %s (%s, launcher %d, %s)\n",
-			p.Name, p.State, p.Ready+p.Busy, p.Desired, p.Busy, p.Queued, counted(int(p.CallsTotal), "call"), counted(int(p.ErrorsTotal), "error"), p.StartMethod, p.LauncherPID, p.Python)
-		if p.Reason != "" {
-			fmt.Fprintf(w, "  %s\n", p.Reason)
-		}
-		if p.StartRefusal != "" {
-			fmt.Fprintf(w, "  no fork: %s\n", p.StartRefusal)
-		}
-		t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
-		fmt.Fprintln(t, "  WORKER\tPID\tSTATE\tVERDICT\tCALLS\tRTT\tLAST EXIT")
-		for _, k := range p.Workers {
-			state := k.State
-			if k.Doing != "" {
-				state += " (" + k.Doing + ")"
-			}
-			fmt.Fprintf(t, "  %s\t%d\t%s\t%s\t%d\t%.2f ms\t%s\n", k.ID, k.PID, state, k.Heartbeat.Verdict, k.CallsTotal, k.Heartbeat.RTTMS, k.LastExit)
-		}
-		if err := t.Flush(); err != nil {
-			return err
-		}
+		fmt.Fprintln(w)
+		printPool(w, p)
 	}
-	return nil
 }
 
-// printSwept says what an earlier run had left, if there is anything to say.
-func printSwept(w io.Writer, s *agent.SweepStatus) {
-	if s == nil {
+// printPool begins with what is wrong, if anything is.
+func printPool(w screen, p agent.PoolStatus) {
+	w.line(2, "pool %s: %s, %d of %d ready, %d busy, %d queued", p.Name, p.State, p.Ready+p.Busy, p.Desired, p.Busy, p.Queued)
+	if p.Reason != "" {
+		w.line(2, "  %s", strings.ReplaceAll(p.Reason, "\n", "\n  "))
+	}
+	if p.StartRefusal != "" {
+		w.line(2, "  no fork: %s", p.StartRefusal)
+	}
+	rejected := ""
+	if p.RejectedTotal > 0 {
+		rejected = fmt.Sprintf(", %d rejected", p.RejectedTotal)
+	}
+	w.line(4, "  %s, %s%s; %s, launcher %d, %s", counted(int(p.CallsTotal), "call"), counted(int(p.ErrorsTotal), "error"), rejected, p.StartMethod, p.LauncherPID, p.Python)
+	if len(p.Workers) == 0 {
 		return
 	}
+	rows := [][]string{{"WORKER", "PID", "STATE", "VERDICT", "CALLS", "RTT", "LAST EXIT"}}
+	for _, k := range p.Workers {
+		state := k.State
+		if k.Doing != "" {
+			state += " (" + k.Doing + ")"
+		}
+		rows = append(rows, []string{k.ID, strconv.Itoa(k.PID), state, k.Heartbeat.Verdict, strconv.FormatUint(k.CallsTotal, 10), fmt.Sprintf("%.2f ms", k.Heartbeat.RTTMS), k.LastExit})
+	}
+	w.table(2, rows)
+}
+
+// swept says what an earlier run had left.
+func swept(s *agent.SweepStatus) string {
 	if s.Refused != "" {
-		fmt.Fprintf(w, "not swept %s\n", s.Refused)
-		return
+		return "not swept " + s.Refused
 	}
-	fmt.Fprintf(w, "swept     %s of run %s", plural(s.Killed, "process", "processes"), s.RunID)
+	left := ""
 	if len(s.Left) > 0 {
-		fmt.Fprintf(w, "; could not end %v", s.Left)
+		left = fmt.Sprintf("; could not end %v", s.Left)
 	}
-	fmt.Fprintln(w)
+	return fmt.Sprintf("swept     %s of run %s%s", plural(s.Killed, "process", "processes"), s.RunID, left)
 }
 
 func newPingCommand(g *global) *cobra.Command {
@@ -168,10 +197,11 @@ func newStopCommand(g *global) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			if err := c.Stop(cmd.Context(), "pitboss stop"); err != nil {
-				return err
+			err = c.Stop(cmd.Context(), "pitboss stop")
+			if err == nil && g.json {
+				return printJSON(g.stdout, map[string]any{"stopping": true})
 			}
-			return nil
+			return err
 		}}
 }
 

@@ -50,6 +50,9 @@ func newRestartCommand(g *global) *cobra.Command {
 			default:
 				workers, err = c.RestartWorker(ctx, args[0])
 			}
+			if errors.Is(err, client.PoolFailed) {
+				err = &hintedError{err, "mend the adapter and restart again"}
+			}
 			var lines []string
 			for _, w := range workers {
 				lines = append(lines, w+" serves")

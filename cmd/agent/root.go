@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
@@ -109,7 +111,11 @@ func namesACommand(cmd *cobra.Command, args []string) error {
 func wrapUsage(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
+			err := check(cmd, args)
+			if err != nil && !cmd.HasSubCommands() && strings.HasPrefix(err.Error(), "unknown command") { // cobra's word for it
+				err = fmt.Errorf("%q takes no argument such as %q", cmd.CommandPath(), args[0])
+			}
+			if err != nil {
 				return fail(exitUsage, "usage: "+cmd.UseLine(), "%v", err)
 			}
 			return nil
@@ -171,6 +177,8 @@ func noAgent(path string, err error) error {
 		return fail(exitPermission, "the socket belongs to another user; ask its owner for access", "cannot reach the agent at %q: %w", path, err)
 	case errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file"):
 		return fail(exitUnavailable, next, "no agent at %q", path)
+	case errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "connection refused"):
+		return fail(exitUnavailable, next, "cannot reach the agent at %q: it has ended and left its socket behind", path)
 	}
 	return fail(exitUnavailable, next, "cannot reach the agent at %q: %w", path, err)
 }

@@ -288,7 +288,14 @@ func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-
 		defer c.Close()
 		return callTool(ctx, r.global, c, callFlags{}, args[1], args[2:])
 	}
-	fmt.Fprintf(r.stdout, "socket: %s\n", r.place.socket)
+	if r.json {
+		err := printJSON(r.stdout, map[string]string{"socket": r.place.socket})
+		if err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(r.stdout, "socket: %s\n", r.place.socket)
+	}
 	<-ended
 	return nil
 }
