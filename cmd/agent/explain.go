@@ -61,6 +61,12 @@ func printOutcome(w io.Writer, o agent.Outcome) {
 	if o.Message != "" {
 		fmt.Fprintf(w, ": %s", o.Message)
 	}
+	if own := ownWords(o.ToolReason, o.Data); own != "" {
+		fmt.Fprintf(w, "\n        %s", own)
+	}
+	if o.DataBytes > 0 {
+		fmt.Fprintf(w, "\n        its data had %d bytes and is not kept", o.DataBytes)
+	}
 	effects := "none: the tool did not run"
 	if o.MayHaveRun {
 		effects = "possible: the tool ran, or may have"
