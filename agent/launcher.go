@@ -45,7 +45,7 @@ type launcher struct {
 	dead                      chan struct{} // the process has ended and is reaped
 
 	mu      sync.Mutex
-	doing   string
+	doing   progress
 	missed  int                            // orders that it did not carry out in time
 	waiters map[string]chan launcherReport // spawn replies by worker id
 	reaps   map[int]chan launcherReport    // reap replies by keeper pid
@@ -224,7 +224,7 @@ func (l *launcher) becomeReady(r launcherReport) {
 		return
 	default:
 	}
-	l.doing, l.start = "", r.Start
+	l.doing, l.start = progress{}, r.Start
 	if r.Refusal != nil {
 		l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
 		l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
@@ -235,7 +235,13 @@ func (l *launcher) becomeReady(r launcherReport) {
 func (l *launcher) setDoing(what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.doing = what
+	l.doing = progress{what, time.Now()}
+}
+
+func (l *launcher) progress() progress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doing
 }
 
 // answer hands a reply to who waits for it; false when nobody does.

@@ -81,7 +81,7 @@ type workerShown struct {
 	state       workerState
 	current     *call
 	calls       uint64
-	doing       string
+	doing       progress // while it starts
 	heartbeat   HeartbeatStatus
 	pid, keeper int
 	readyAt     time.Time

@@ -97,6 +97,9 @@ func printStatus(w io.Writer, s agent.Status) error {
 		if p.Reason != "" {
 			fmt.Fprintf(w, "  %s\n", p.Reason)
 		}
+		if p.Doing != "" {
+			fmt.Fprintf(w, "  launcher: %s\n", progress(p.Doing, p.DoingS))
+		}
 		if p.StartRefusal != "" {
 			fmt.Fprintf(w, "  no fork: %s\n", p.StartRefusal)
 		}
@@ -105,7 +108,7 @@ func printStatus(w io.Writer, s agent.Status) error {
 		for _, k := range p.Workers {
 			state := k.State
 			if k.Doing != "" {
-				state += " (" + k.Doing + ")"
+				state += " (" + progress(k.Doing, k.DoingS) + ")"
 			}
 			fmt.Fprintf(t, "  %s\t%d\t%s\t%s\t%d\t%.2f ms\t%s\n", k.ID, k.PID, state, k.Heartbeat.Verdict, k.CallsTotal, k.Heartbeat.RTTMS, k.LastExit)
 		}
@@ -115,6 +118,9 @@ func printStatus(w io.Writer, s agent.Status) error {
 	}
 	return nil
 }
+
+// progress is "importing torch, 41 s": what a start does, and for how long.
+func progress(doing string, s float64) string { return fmt.Sprintf("%s, %.0f s", doing, s) }
 
 // printSwept says what an earlier run had left, if there is anything to say.
 func printSwept(w io.Writer, s *agent.SweepStatus) {
