@@ -156,6 +156,7 @@ func (p *pool) condemn(w *worker, c *call) bool {
 		return false
 	}
 	p.transition(w, eventKill)
+	w.shown.condemned = true
 	return true
 }
 
