@@ -57,6 +57,7 @@ type Agent struct {
 	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
 	outcomes *outcomes
+	vmstat   string // the kernel's counters of the host
 	events   *feed[event]
 	lines    *feed[outputLine]
 	death    lastDeath
@@ -86,6 +87,7 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, outcomes: newOutcomes(keptOutcomes), pid: os.Getpid(), born: time.Now(),
 		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
+	a.vmstat = "/proc/vmstat"
 	a.events, a.lines = newFeed[event](keptEvents, 0, nil), newFeed(keptOutput, keptOutputBytes, outputLine.size)
 	if a.output == nil {
 		a.output = a.logOutput

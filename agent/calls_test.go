@@ -62,6 +62,10 @@ func TestARunningCallIsListedExplainedAndCancelled(t *testing.T) {
 	waitReady(t, a)
 	running := begin(t, a, request("deadlock", `{}`))
 	id := runs(t, a)
+	await(t, 20*time.Second, "in the tool", func() bool {
+		text, _ := a.Stack(within(t, 10*time.Second), id)
+		return strings.Contains(text, "in deadlock")
+	})
 	file := filepath.Join(t.TempDir(), "ran")
 	queuedCall := begin(t, a, request("escape", fmt.Sprintf(`{"file":%q,"die":false}`, file)))
 	await(t, 10*time.Second, "queued", func() bool { return queued(a) == 1 })
