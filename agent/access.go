@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/pitboss-run/pitboss/ipc"
 	"google.golang.org/grpc/peer"
@@ -66,17 +67,32 @@ func (r role) String() string {
 	return strings.Join(names, " or ")
 }
 
-// access decides by the peer's credentials, which the kernel took when it connected.
-type access struct {
+// access decides by the peer's credentials, which the kernel took when it connected, and by the lists of the moment, which a
+// reload replaces.
+type access struct{ now atomic.Pointer[accessLists] }
+
+// accessLists is who may what; it never changes.
+type accessLists struct {
 	config AccessConfig
 	own    uint32
 	users  map[uint32]role
 	groups map[uint32]role
 }
 
-// newAccess looks up every name of the lists.
+// newAccess decides by these lists until they are replaced.
 func newAccess(c AccessConfig) (*access, error) {
-	a := &access{config: c, own: uint32(os.Geteuid()), users: map[uint32]role{}, groups: map[uint32]role{}}
+	lists, err := lookUpLists(c)
+	if err != nil {
+		return nil, err
+	}
+	a := &access{}
+	a.now.Store(lists)
+	return a, nil
+}
+
+// lookUpLists looks up every name of the lists.
+func lookUpLists(c AccessConfig) (*accessLists, error) {
+	a := &accessLists{config: c, own: uint32(os.Geteuid()), users: map[uint32]role{}, groups: map[uint32]role{}}
 	for _, l := range c.lists() {
 		for _, name := range l.list.Users {
 			id, err := lookUpUser(name)
@@ -97,7 +113,7 @@ func newAccess(c AccessConfig) (*access, error) {
 }
 
 // roles is everything that a peer may be.
-func (a *access) roles(p peerCredentials) role {
+func (a *accessLists) roles(p peerCredentials) role {
 	if p.UID == 0 || p.UID == a.own {
 		return anyRole
 	}
@@ -118,13 +134,13 @@ func (a *access) tap(ctx context.Context, info *tap.Info) (context.Context, erro
 	if !ok {
 		return ctx, statusOf(failf(Internal, "the connection has no peer credentials"))
 	}
-	if e := a.decide(cred, info.FullMethodName); e != nil {
+	if e := a.now.Load().decide(cred, info.FullMethodName); e != nil {
 		return ctx, statusOf(e)
 	}
 	return ctx, nil
 }
 
-func (a *access) decide(cred peerCredentials, method string) *Error {
+func (a *accessLists) decide(cred peerCredentials, method string) *Error {
 	need, listed := methodRoles[method]
 	if !listed {
 		need = roleAdmin
@@ -142,7 +158,7 @@ func (a *access) decide(cred peerCredentials, method string) *Error {
 }
 
 // remedy names the lists that would allow it, and the groups that are in them already.
-func (a *access) remedy(need role) string {
+func (a *accessLists) remedy(need role) string {
 	var keys, groups []string
 	for _, l := range slices.Backward(a.config.lists()) { // the weakest role that is enough comes first
 		if need&l.role == 0 {

@@ -49,7 +49,7 @@ func TestEveryMethodHasARole(t *testing.T) {
 
 // TestAccessDecides over every kind of peer and every method.
 func TestAccessDecides(t *testing.T) {
-	a, err := newAccess(AccessConfig{
+	a, err := lookUpLists(AccessConfig{
 		Clients: AccessList{Users: []string{"20001"}, Groups: []string{"30001"}},
 		Viewers: AccessList{Groups: []string{"30002"}},
 		Admins:  AccessList{Users: []string{"20003"}},
@@ -124,7 +124,7 @@ func TestSocketGroup(t *testing.T) {
 	if len(top.faults) != 2 || !slices.ContainsFunc(top.faults, func(f Fault) bool { return f.Key == "access.clients.users[0]" }) {
 		t.Errorf("%v", top.faults)
 	}
-	if _, err := newAccess(unknown); err == nil {
+	if _, err := lookUpLists(unknown); err == nil {
 		t.Error("an unknown user was taken")
 	}
 }

@@ -38,6 +38,8 @@ type Options struct {
 	Output func(pool, process, stream string, call uint64, line string)
 	// Reload reads and checks the configuration again; nil for an agent that has no file.
 	Reload func() (Config, error)
+	// OpenPlace lets those whom `access:` names come as far as the socket, after a reload; nil where that is nobody's to do.
+	OpenPlace func(Config) error
 }
 
 // Agent owns the pools, the link to the watchdog and the API. New builds it, Run runs it; see doc.go for who owns whom.
@@ -56,6 +58,7 @@ type Agent struct {
 	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
 	outcomes *outcomes
+	vmstat   string // the kernel's counters of the host
 	events   *feed[event]
 	lines    *feed[outputLine]
 	death    lastDeath
@@ -64,10 +67,11 @@ type Agent struct {
 	maxPayload int         // bytes that the API takes; fixed when it is made
 	swept      SweepStatus // fixed when New returns
 	record     *runRecord
-	reloading  sync.Mutex // held by a reload
-	config     Config     // as it is carried out; guarded by reloading once Run has begun
-	poolsMu    sync.Mutex // held while pools come, go or are told to stop
-	leaving    []*pool    // removed ones that may not have ended; guarded by poolsMu
+	grace      atomic.Int64 // see longestGrace; it only grows
+	reloading  sync.Mutex   // held by a reload
+	config     Config       // as it is carried out; guarded by reloading once Run has begun
+	poolsMu    sync.Mutex   // held while pools come, go or are told to stop
+	leaving    []*pool      // removed ones that may not have ended; guarded by poolsMu
 	poolRuns   sync.WaitGroup
 
 	server    *apiServer
@@ -85,6 +89,7 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, outcomes: newOutcomes(keptOutcomes), pid: os.Getpid(), born: time.Now(),
 		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
+	a.vmstat = "/proc/vmstat"
 	a.events, a.lines = newFeed[event](keptEvents, 0, nil), newFeed(keptOutput, keptOutputBytes, outputLine.size)
 	if a.output == nil {
 		a.output = a.logOutput
@@ -94,6 +99,7 @@ func New(o Options) (*Agent, error) {
 		return nil, fmt.Errorf("cannot make a run id: %w", err)
 	}
 	a.runID = hex.EncodeToString(id)
+	a.grace.Store(int64(o.Config.longestKill()))
 	err := o.checkTier()
 	if err != nil {
 		return nil, err
@@ -148,10 +154,14 @@ func (o *Options) checkTier() error {
 	return nil
 }
 
-func (a *Agent) longestGrace() time.Duration {
+// longestGrace is the longest time that a keeper of this run may leave between TERM and KILL, so far.
+func (a *Agent) longestGrace() time.Duration { return time.Duration(a.grace.Load()) }
+
+// longestKill is the longest timeouts.kill of all pools.
+func (c Config) longestKill() time.Duration {
 	longest := time.Duration(0)
-	for _, cfg := range a.options.Config.Pools {
-		longest = max(longest, cfg.Timeouts.Kill)
+	for _, p := range c.Pools {
+		longest = max(longest, p.Timeouts.Kill)
 	}
 	return longest
 }

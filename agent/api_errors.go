@@ -16,9 +16,16 @@ import (
 const (
 	// errorDomain is the domain of every ErrorInfo.
 	errorDomain = "pitboss"
-	// maxDetails bounds the traceback and the post-mortem in a status, in bytes each: a status travels in HTTP/2 trailers,
-	// which stock clients cut at 8 KiB in all, after base64.
+	// maxDetails bounds the message, the traceback and the post-mortem in a status, in bytes each.
 	maxDetails = 2 << 10
+	// maxStatus bounds all of a status before base64, in bytes: it travels in HTTP/2 trailers, and stock clients may refuse
+	// those over 8 KiB.
+	maxStatus = (7<<10 + 256) * 3 / 4
+	// leastTraceback is what a long message leaves of the traceback, in bytes; statusOverhead the names in a status.
+	leastTraceback = 512
+	statusOverhead = 256
+	// maxStatusName bounds each name in a status, in bytes.
+	maxStatusName = 256
 )
 
 // reasonCodes is the one table from reasons to gRPC codes.
@@ -50,12 +57,13 @@ func statusOf(err error) error {
 	}
 	info := &errdetails.ErrorInfo{Reason: string(e.Reason), Domain: errorDomain, Metadata: metadataOf(e)}
 	details := []protoadapt.MessageV1{protoadapt.MessageV1Of(info)}
+	message, room := fitMessage(e, info.Metadata)
 	if e.Traceback != "" {
 		cut := cutFront
 		if e.PostMortem != nil { // a dump of faulthandler, not a traceback: it begins with what says most
 			cut = cutBack
 		}
-		details = append(details, protoadapt.MessageV1Of(&errdetails.DebugInfo{Detail: cut(e.Traceback, maxDetails)}))
+		details = append(details, protoadapt.MessageV1Of(&errdetails.DebugInfo{Detail: cut(e.Traceback, room)}))
 	}
 	if e.RetryAfter > 0 {
 		details = append(details, protoadapt.MessageV1Of(&errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)}))
@@ -64,19 +72,50 @@ func statusOf(err error) error {
 	if !known {
 		code = codes.Internal
 	}
-	s := status.New(code, cutFront(e.Message, maxDetails))
+	s := status.New(code, message)
 	if with, err := s.WithDetails(details...); err == nil {
 		s = with
 	}
 	return s.Err()
 }
 
+// fitMessage is the message as far as the status has room for it, and the room that is left for a traceback, in bytes. What
+// programs read, the metadata, is never cut for them.
+func fitMessage(e *Error, metadata map[string]string) (message string, room int) {
+	room = maxStatus - statusOverhead
+	for key, value := range metadata {
+		room -= len(key) + len(value)
+	}
+	reserved := min(len(e.Traceback), leastTraceback)
+	message = cutFront(e.Message, maxDetails)
+	for limit := maxDetails; messageCost(message) > room-reserved && limit > leastTraceback/4; limit = limit * 7 / 8 {
+		message = cutFront(e.Message, limit)
+	}
+	return message, max(min(room-messageCost(message), maxDetails), leastTraceback/4)
+}
+
+// messageCost is what a message takes of maxStatus, in bytes: it is in the details, and a second time percent-encoded in
+// grpc-message, which base64 does not lengthen.
+func messageCost(message string) int {
+	encoded := 0
+	for _, c := range []byte(message) {
+		if c < ' ' || c > '~' || c == '%' {
+			encoded += len("%00") - 1
+		}
+		encoded++
+	}
+	return len(message) + encoded*3/4
+}
+
 func metadataOf(e *Error) map[string]string {
 	m := map[string]string{"may_have_run": strconv.FormatBool(e.MayHaveRun)}
-	for key, value := range map[string]string{"pool": e.Pool, "worker": e.Worker, "tool": e.Tool, "type": e.Type, "data": string(e.Data)} {
-		if value != "" && len(value) <= maxDetails {
-			m[key] = value
+	for key, value := range map[string]string{"pool": e.Pool, "worker": e.Worker, "tool": e.Tool, "type": e.Type, "tool_reason": e.ToolReason} {
+		if value != "" {
+			m[key] = cutBack(value, maxStatusName)
 		}
+	}
+	if len(e.Data) > 0 {
+		m["data"] = string(e.Data)
 	}
 	if e.Call != 0 {
 		m["call"] = strconv.FormatUint(e.Call, 10)

@@ -88,6 +88,7 @@ func (p *pool) cancel(t *ticket) (endedBy string) {
 	t.place.cancelled = true
 	if w := p.workers[t.place.worker]; w != nil && w.shown.current != nil && w.shown.current.ticket == t {
 		p.transition(w, eventKill)
+		w.shown.condemned = true // an answer that is still in its socket is none: what is said here holds
 		w.order(endOrder{stage: endKill, why: fmt.Sprintf("an administrator cancelled call %d", t.id), dump: true})
 		return "kill"
 	}

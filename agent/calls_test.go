@@ -62,6 +62,10 @@ func TestARunningCallIsListedExplainedAndCancelled(t *testing.T) {
 	waitReady(t, a)
 	running := begin(t, a, request("deadlock", `{}`))
 	id := runs(t, a)
+	await(t, 20*time.Second, "in the tool", func() bool {
+		text, _ := a.Stack(within(t, 10*time.Second), id)
+		return strings.Contains(text, "in deadlock")
+	})
 	file := filepath.Join(t.TempDir(), "ran")
 	queuedCall := begin(t, a, request("escape", fmt.Sprintf(`{"file":%q,"die":false}`, file)))
 	await(t, 10*time.Second, "queued", func() bool { return queued(a) == 1 })
@@ -95,7 +99,7 @@ func TestARunningCallIsListedExplainedAndCancelled(t *testing.T) {
 	}
 	e = wantReason(t, (<-running).err, CancelledByAdmin)
 	if !e.MayHaveRun || e.Worker != id || !strings.Contains(e.Message, "an administrator cancelled") || !strings.Contains(e.Traceback, "in deadlock") || e.PostMortem.Signal != "SIGKILL" {
-		t.Errorf("%+v", e)
+		t.Errorf("%+v %+v", e, e.PostMortem)
 	}
 	if o := explained(t, a, e.Call, "ADMIN"); o.EndedBy != "kill" || !o.MayHaveRun || !strings.Contains(o.PostMortem.Killer, "an administrator cancelled call "+strconv.FormatUint(e.Call, 10)) {
 		t.Errorf("%+v", o)
@@ -127,13 +131,18 @@ func TestCancelsRaceWithAnswers(t *testing.T) {
 		if call != 0 {
 			by, cancelErr = a.CancelCall(call)
 		}
+		cancelled := 0
 		for _, o := range []outcome{<-target, <-other} {
 			if o.err == nil {
 				continue
 			}
+			cancelled++
 			if e := wantReason(t, o.err, CancelledByAdmin); e.Call != call || by == "" || cancelErr != nil {
 				t.Errorf("cancelled %d by %q (%v), and %+v ended", call, by, cancelErr, e)
 			}
+		}
+		if (by != "") != (cancelled == 1) {
+			t.Errorf("cancelled %d by %q (%v), and %d calls ended so", call, by, cancelErr, cancelled)
 		}
 	}
 	serves(t, a, 20*time.Second)

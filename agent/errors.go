@@ -38,8 +38,10 @@ type Error struct {
 	Call               uint64
 	// Type is the Python exception's type, Traceback its text (user frames), for TOOL_RAISED, BAD_ARGUMENTS and POOL_FAILED.
 	Type, Traceback string
-	// Data is the JSON that a tool attached to its error; empty when none.
-	Data []byte
+	// ToolReason is the tool's own name for its failure, Data the JSON that it attached, at most maxToolData bytes; of TOOL_RAISED
+	// by ToolError only, else empty.
+	ToolReason string
+	Data       []byte
 	// RetryAfter is a hint for RetryInfo; 0 when a retry makes no sense or no time can be named.
 	RetryAfter time.Duration
 	// MayHaveRun is true when user code may have had effects before the failure.

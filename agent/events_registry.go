@@ -94,6 +94,8 @@ var (
 	workerStartFailed = &eventKind{"worker.start_failed", classProcess, slog.LevelWarn, "worker did not start", []eventField{poolField, workerField, tryField, causeField}}
 	workerExited      = &eventKind{"worker.exited", classProcess, slog.LevelInfo, "worker exited", []eventField{poolField, workerField, number("pid", "", "its process id"), text("end", "exit code or signal, and who ended it and why"),
 		span("uptime_s", "life of the worker"), number("calls", "calls", "that it ran"), number("call", "", "id of the call that ended with it; absent when none ran"), number("max_rss_kb", "KiB", "its peak memory; 0 when not known"),
+		text("tool", "that ended with it; absent when none ran"), text("evidence", "what its kill rests on, or signs of the kernel's out-of-memory killer; absent without any"),
+		text("output", "its last 50 lines, the last 2 KiB of them; absent when it ended as it was told to, with no call"),
 		text("stack", "its last Python stack, at most 2 KiB; absent when there is none")}}
 	cleanupCompleted = &eventKind{"cleanup.completed", classProcess, slog.LevelInfo, "clean-up completed", []eventField{poolField, workerField, span("took_s", "from the end of the worker's process to the end of its keeper"),
 		text("proof", "ECHILD: the keeper has seen its tree empty; none: the launcher has killed what it left"), number("killed", "processes", "that the keeper had to kill")}}

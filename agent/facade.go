@@ -194,6 +194,7 @@ func (p *pool) status(tier string) PoolStatus {
 		case <-l.ready:
 			s.StartMethod, s.StartRefusal = l.start, l.refused
 		default:
+			s.Doing, s.DoingS = l.progress().shown()
 		}
 	}
 	for _, w := range p.workers {
@@ -218,8 +219,9 @@ func (v *workerShown) status(w *worker, tier, lastExit string) WorkerStatus {
 		inFlight = 1
 	}
 	s := WorkerStatus{ID: w.id, Index: w.index, Generation: w.generation, PID: v.pid, PGID: v.pid, KeeperPID: v.keeper,
-		State: string(v.state), Doing: v.doing, Tier: tier, InFlight: inFlight, CallsTotal: v.calls, Heartbeat: v.heartbeat,
+		State: string(v.state), Tier: tier, InFlight: inFlight, CallsTotal: v.calls, Heartbeat: v.heartbeat,
 		UptimeS: time.Since(w.born).Seconds(), LastExit: lastExit}
+	s.Doing, s.DoingS = v.doing.shown()
 	if v.pid != 0 && w.out != nil { // out is set without the lock, before pid is shown under it: this order, or it is a race
 		s.LinesDropped = w.out.dropped.Load()
 	}

@@ -46,7 +46,7 @@ type launcher struct {
 	dead                      chan struct{} // the process has ended and is reaped
 
 	mu      sync.Mutex
-	doing   string
+	doing   progress
 	missed  int                            // orders that it did not carry out in time
 	waiters map[string]chan launcherReport // spawn replies by worker id
 	reaps   map[int]chan launcherReport    // reap replies by keeper pid
@@ -226,7 +226,7 @@ func (l *launcher) becomeReady(r launcherReport) {
 		return
 	default:
 	}
-	l.doing, l.start = "", r.Start
+	l.doing, l.start = progress{}, r.Start
 	if r.Refusal != nil {
 		l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
 	}
@@ -236,7 +236,13 @@ func (l *launcher) becomeReady(r launcherReport) {
 func (l *launcher) setDoing(what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.doing = what
+	l.doing = progress{what, time.Now()}
+}
+
+func (l *launcher) progress() progress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.doing
 }
 
 // answer hands a reply to who waits for it; false when nobody does.

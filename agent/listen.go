@@ -37,13 +37,13 @@ func listenUnix(path string, who AccessConfig) (net.Listener, error) {
 	return l, nil
 }
 
-// openSocket lets those connect whom the lists name: by the file's group where that says it all, else everybody, and the
-// credentials of each connection decide.
+// openSocket lets those connect whom the lists name, and nobody else: by the file's group where that says it all, else everybody,
+// and the credentials of each connection decide.
 func openSocket(path string, who AccessConfig) error {
-	if !who.Shared() {
-		return nil
+	mode := os.FileMode(0o600)
+	if who.Shared() {
+		mode = 0o666
 	}
-	mode := os.FileMode(0o666)
 	if name, ok := who.socketGroup(); ok {
 		gid, err := lookUpGroup(name)
 		if err != nil {

@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"sync"
 	"time"
@@ -11,12 +13,13 @@ import (
 const (
 	// keptOutcomes is how many outcomes are kept, the last ones.
 	keptOutcomes = 10_000
-	// The bounds of what one outcome keeps, in bytes: with the names it stays below 6 KiB, all of them below 60 MB even if
+	// The bounds of what one outcome keeps, in bytes: with the names it stays below 7 KiB, all of them below 70 MB even if
 	// every call fails at length; 10 000 successes are about 4 MB.
 	maxOutcomeName      = 256
 	maxOutcomeText      = 512 // message; killer, evidence and tool of the post-mortem
 	maxOutcomeTraceback = 2 << 10
 	maxOutcomeOutput    = 1 << 10
+	maxOutcomeData      = 1 << 10
 )
 
 // Outcome is what `explain` tells of one call. Fields are only ever added.
@@ -38,9 +41,13 @@ type Outcome struct {
 	MayHaveRun bool   `json:"may_have_run"`
 	// EndedBy is "result"; "queue": it never began; "exception": the tool or its worker refused or raised; "kill": its
 	// worker's process ended, by whomever.
-	EndedBy    string      `json:"ended_by,omitempty"`
-	PostMortem *PostMortem `json:"post_mortem,omitempty"`
-	Traceback  string      `json:"traceback,omitempty"`
+	EndedBy string `json:"ended_by,omitempty"`
+	// ToolReason is the tool's own reason, Data what it attached; Data over 1 KiB is not kept, DataBytes is its size then.
+	ToolReason string          `json:"tool_reason,omitempty"`
+	Data       json.RawMessage `json:"data,omitempty"`
+	DataBytes  int             `json:"data_bytes,omitempty"`
+	PostMortem *PostMortem     `json:"post_mortem,omitempty"`
+	Traceback  string          `json:"traceback,omitempty"`
 }
 
 // reasonOK is the Reason of a call that has a result.
@@ -163,6 +170,12 @@ func (out *Outcome) close(err error) {
 		cut = cutBack
 	}
 	out.Traceback = strings.Clone(cut(e.Traceback, maxOutcomeTraceback))
+	out.ToolReason = strings.Clone(cutBack(e.ToolReason, maxOutcomeName))
+	if len(e.Data) <= maxOutcomeData {
+		out.Data = bytes.Clone(e.Data)
+	} else {
+		out.DataBytes = len(e.Data)
+	}
 	out.EndedBy = "exception"
 	switch {
 	case out.Began == nil:

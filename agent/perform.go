@@ -15,8 +15,12 @@ import (
 // errUnsent is a request that did not reach its worker whole: nothing of the call has run.
 var errUnsent = errors.New("the request was not written")
 
-// toolRetryPause is the hint of a ToolError that says it may be tried again and no time.
-const toolRetryPause = time.Second
+const (
+	// toolRetryPause is the hint of a ToolError that says it may be tried again and no time.
+	toolRetryPause = time.Second
+	// maxToolData is what a tool may attach to its error, in bytes of JSON: it must fit a status beside message and traceback.
+	maxToolData = 4 << 10
+)
 
 // perform runs a call on the worker that acquire gave it, until its one outcome; errUnsent when there is none because
 // it never began.
@@ -112,6 +116,7 @@ func (p *pool) outcome(w *worker, c *call, f *ipc.Frame) (*Result, error) {
 	p.countError()
 	var body struct {
 		Reason, Type, Message, Traceback string
+		ToolReason                       string `json:"tool_reason"`
 		Data                             json.RawMessage
 		Retryable                        bool
 	}
@@ -119,7 +124,7 @@ func (p *pool) outcome(w *worker, c *call, f *ipc.Frame) (*Result, error) {
 		return nil, failf(Internal, "cannot read the error of tool %q: %v", c.tool, err)
 	}
 	e := &Error{Reason: Reason(body.Reason), Pool: p.name, Worker: w.id, Tool: c.tool, Call: c.id, MayHaveRun: true,
-		Type: body.Type, Traceback: body.Traceback, Data: body.Data, Message: body.Message}
+		Type: body.Type, Traceback: body.Traceback, Message: body.Message}
 	if body.Retryable {
 		e.RetryAfter = toolRetryPause
 	}
@@ -128,9 +133,14 @@ func (p *pool) outcome(w *worker, c *call, f *ipc.Frame) (*Result, error) {
 		e.MayHaveRun = false
 	case ToolRaised:
 		e.Message = fmt.Sprintf("tool %q raised %s: %s", c.tool, body.Type, body.Message)
+		e.ToolReason, e.Data = body.ToolReason, body.Data
+		if len(e.Data) > maxToolData {
+			e.Message += fmt.Sprintf(" (its data of %d bytes is over %d and left out)", len(e.Data), maxToolData)
+			e.Data = nil
+		}
 	case PayloadTooLarge, UnknownTool:
-	default: // a tool's own reason, by ToolError
-		e.Reason = ToolRaised
+	default:
+		e.Reason, e.Message = Internal, fmt.Sprintf("worker %s answered with the reason %q, which is none of its own", w.id, body.Reason)
 	}
 	return e.result()
 }
@@ -146,6 +156,7 @@ func (p *pool) condemn(w *worker, c *call) bool {
 		return false
 	}
 	p.transition(w, eventKill)
+	w.shown.condemned = true
 	return true
 }
 

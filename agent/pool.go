@@ -136,7 +136,7 @@ func (p *pool) transition(w *worker, event workerEventKind) {
 // ready is called by a worker's loop when its first ping is answered.
 func (p *pool) ready(w *worker) {
 	p.mu.Lock()
-	w.shown.doing, w.shown.readyAt = "", time.Now()
+	w.shown.doing, w.shown.readyAt = progress{}, time.Now()
 	p.transition(w, eventReady)
 	if w.shown.state == stateReady {
 		p.offer(w)
@@ -174,7 +174,7 @@ func (p *pool) markEnding(w *worker, stage endStage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.withdraw(w)
-	w.shown.condemned = stage >= endKill
+	w.shown.condemned = w.shown.condemned || stage >= endKill
 	if stage > endDrain {
 		p.transition(w, eventKill)
 	} else {
@@ -229,7 +229,7 @@ func (p *pool) showProcess(w *worker) {
 func (p *pool) showDoing(w *worker, doing string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	w.shown.doing = doing
+	w.shown.doing = progress{doing, time.Now()}
 }
 
 func (p *pool) showHeartbeat(w *worker, status HeartbeatStatus) {

@@ -73,7 +73,7 @@ func (p *pool) newLauncher(cfg *poolSettings) (*launcher, error) {
 			}
 		case <-l.failed:
 		case <-timeout.C:
-			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.name, cfg.Timeouts.Start))
+			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s (it was %s)", p.name, cfg.Timeouts.Start, l.progress()))
 		}
 		p.poke()
 		<-l.dead

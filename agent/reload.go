@@ -20,7 +20,8 @@ type reloadPlan struct {
 	resized []resize            // nothing but the number of workers differs
 	rolled  []PoolConfig        // other settings differ: new workers take over from the old ones
 	keys    map[string][]string // of each rolled pool, what differs
-	later   []string            // keys of the agent's own that are read at its start only
+	access  []string            // keys of access: that differ; they hold from the next request on
+	later   []string            // other keys of the agent's own: they are read at its start only
 }
 
 type resize struct {
@@ -56,6 +57,8 @@ func planReload(old, next Config) reloadPlan {
 		}
 	}
 	old.Pools, next.Pools = nil, nil
+	plan.access = changedKeys(reflect.ValueOf(old.Access), reflect.ValueOf(next.Access), "access.")
+	old.Access, next.Access = AccessConfig{}, AccessConfig{}
 	plan.later = changedKeys(reflect.ValueOf(old), reflect.ValueOf(next), "")
 	return plan
 }
@@ -100,9 +103,13 @@ func (a *Agent) Reload(ctx context.Context) (changes []string, err error) {
 	}
 	plan := planReload(a.config, next)
 	settings, err := a.prepare(plan)
+	if err == nil {
+		err = a.record.lengthen(next.longestKill())
+	}
 	if err != nil {
 		return nil, failf(BadArguments, "cannot reload, and nothing was changed: %v", err)
 	}
+	a.grace.Store(max(a.grace.Load(), int64(next.longestKill())))
 	return a.apply(context.WithoutCancel(ctx), plan, next, settings) // whoever asked may leave; half a reload is none
 }
 
@@ -144,6 +151,14 @@ func (a *Agent) apply(ctx context.Context, plan reloadPlan, next Config, setting
 		next.Pools = slices.DeleteFunc(slices.Clone(next.Pools), named)
 		if i := slices.IndexFunc(a.config.Pools, named); i >= 0 {
 			next.Pools = append(next.Pools, a.config.Pools[i])
+		}
+	}
+	if len(plan.access) > 0 {
+		if err := a.changeAccess(next); err != nil {
+			failed = append(failed, err)
+			next.Access = a.config.Access
+		} else {
+			changes = append(changes, strings.Join(plan.access, ", ")+": decides from the next request on")
 		}
 	}
 	for _, cfg := range plan.added {
@@ -193,6 +208,23 @@ func (a *Agent) apply(ctx context.Context, plan reloadPlan, next Config, setting
 		return changes, &e
 	}
 	return changes, nil
+}
+
+// changeAccess makes the lists of next decide over new connections and over the next requests of old ones. What a peer has begun
+// comes to its end. An inherited socket's mode is the service manager's.
+func (a *Agent) changeAccess(next Config) error {
+	lists, err := lookUpLists(next.Access)
+	if err == nil && a.options.OpenPlace != nil {
+		err = a.options.OpenPlace(next)
+	}
+	if err == nil && len(a.options.Listeners) == 0 {
+		err = openSocket(a.options.Socket, next.Access)
+	}
+	if err != nil {
+		return failf(BadArguments, "cannot change who may use the socket, and it stays as it was: %v", err)
+	}
+	a.access.now.Store(lists)
+	return nil
 }
 
 // addPool registers a pool and runs it.

@@ -108,6 +108,25 @@ func (r *runRecord) remove(p *pidfd) {
 	delete(r.live, p.pid)
 }
 
+// lengthen notes a longer grace before any keeper has it: the next run must not kill what a keeper still lets end.
+func (r *runRecord) lengthen(grace time.Duration) error {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.header.GraceMS
+	if grace.Milliseconds() <= was {
+		return nil
+	}
+	r.header.GraceMS = grace.Milliseconds()
+	if err := r.compact(); err != nil {
+		r.header.GraceMS = was
+		return err
+	}
+	return nil
+}
+
 // compact writes the file anew with the living only; mu is held. The old file holds until the new one is whole.
 func (r *runRecord) compact() error {
 	next, err := startRunRecord(r.dir, r.header, slices.Collect(maps.Values(r.live))...)

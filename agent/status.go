@@ -47,6 +47,8 @@ type PoolStatus struct {
 	StartRefusal  string         `json:"start_refusal,omitempty"` // why fork was refused and exec is used
 	Python        string         `json:"python"`
 	LauncherPID   int            `json:"launcher_pid"`
+	Doing         string         `json:"doing,omitempty"`   // what its launcher does while it starts
+	DoingS        float64        `json:"doing_s,omitempty"` // for how many seconds
 	Generation    int            `json:"generation"`
 	CallsTotal    uint64         `json:"calls_total"`
 	ErrorsTotal   uint64         `json:"errors_total"`
@@ -63,7 +65,8 @@ type WorkerStatus struct {
 	PGID         int             `json:"pgid"`
 	KeeperPID    int             `json:"keeper_pid"`
 	State        string          `json:"state"`
-	Doing        string          `json:"doing,omitempty"` // while it starts
+	Doing        string          `json:"doing,omitempty"`   // while it starts
+	DoingS       float64         `json:"doing_s,omitempty"` // for how many seconds
 	Tier         string          `json:"tier"`
 	InFlight     int             `json:"in_flight"`
 	CallsTotal   uint64          `json:"calls_total"`

@@ -38,6 +38,7 @@ type worker struct {
 	generation int
 	launcher   *launcher
 	born       time.Time
+	oomKills   uint64 // of the host when it was born
 
 	link       *workerLink
 	keeperLink *orderLink
@@ -81,7 +82,7 @@ type workerShown struct {
 	state       workerState
 	current     *call
 	calls       uint64
-	doing       string
+	doing       progress // while it starts
 	heartbeat   HeartbeatStatus
 	pid, keeper int
 	readyAt     time.Time
@@ -131,7 +132,7 @@ type goOrder struct {
 
 func newWorker(p *pool, cfg *poolSettings, l *launcher, index, serial int) *worker {
 	return &worker{pool: p, cfg: cfg, id: fmt.Sprintf("%s-%d.%d", p.name, index, serial), index: index, serial: serial, generation: l.generation,
-		launcher: l, born: time.Now(), shown: workerShown{state: stateStarting},
+		launcher: l, born: time.Now(), oomKills: oomKills(p.agent.vmstat), shown: workerShown{state: stateStarting},
 		events: make(chan workerEvent, 32), orders: make(chan endOrder, 8),
 		dead: make(chan struct{}), read: make(chan struct{}), heard: make(chan struct{}), done: make(chan struct{})}
 }

@@ -270,6 +270,9 @@ func (w *worker) postMortem() *PostMortem {
 		if e.Signal != nil {
 			pm.Signal = signalName(*e.Signal)
 		}
+		if e.Signal != nil && syscall.Signal(*e.Signal) == syscall.SIGKILL && pm.Killer == "" {
+			pm.Evidence = oomEvidence(w.oomKills, oomKills(w.pool.agent.vmstat))
+		}
 	}
 	return pm
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,16 @@ func (w *worker) emitExited(pm *PostMortem, c *call) {
 		slog.Int64("calls", int64(pm.Calls)), slog.Int64("max_rss_kb", pm.MaxRSSKB)}
 	if c != nil {
 		fields = append(fields, slog.Int64("call", int64(c.id)))
+	}
+	if pm.Tool != "" {
+		fields = append(fields, slog.String("tool", pm.Tool))
+	}
+	if pm.Evidence != "" {
+		fields = append(fields, slog.String("evidence", pm.Evidence))
+	}
+	orderly := c == nil && (pm.Killer != "" || pm.Code != nil && *pm.Code == 0) // nobody asks for its last words
+	if len(pm.Output) > 0 && !orderly {
+		fields = append(fields, slog.String("output", cutFront(strings.Join(pm.Output, "\n"), maxDetails)))
 	}
 	if pm.Stack != "" {
 		fields = append(fields, slog.String("stack", cutBack(pm.Stack, maxDetails)))

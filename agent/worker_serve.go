@@ -93,9 +93,9 @@ func (w *worker) startOverdue(now time.Time) {
 		return
 	}
 	w.pool.mu.Lock()
-	doing := w.shown.doing
+	doing := w.shown.doing.String()
 	w.pool.mu.Unlock()
-	w.life.failure = failf(PoolFailed, "worker %s of pool %q was not ready within %s (it was %s)", w.id, w.pool.name, timeout, orElse(doing, "starting"))
+	w.life.failure = failf(PoolFailed, "worker %s of pool %q was not ready within %s (it was %s)", w.id, w.pool.name, timeout, doing)
 	w.escalate(endOrder{stage: endKill, why: fmt.Sprintf("not ready within %s", timeout), dump: true}, now)
 	if w.life.stack != "" {
 		w.life.failure.Traceback = w.life.stack

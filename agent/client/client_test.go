@@ -237,7 +237,7 @@ func TestErrorsAreTyped(t *testing.T) {
 		return e
 	}
 	e := fails("fails", map[string]any{"retryable": true}, 0, client.ToolRaised)
-	if e.Tool != "fails" || e.Type != "pitboss.ToolError" || !strings.Contains(e.Message, "the disk is full") || string(e.Data) != `{"free": 0}` && string(e.Data) != `{"free":0}` || !e.MayHaveRun || e.Call == 0 {
+	if e.Tool != "fails" || e.ToolReason != "DISK_FULL" || e.Type != "pitboss.ToolError" || !strings.Contains(e.Message, "the disk is full") || string(e.Data) != `{"free":0}` || !e.MayHaveRun || e.Call == 0 {
 		t.Errorf("%+v", e)
 	}
 	if e := fails("echo", map[string]any{"other": 1}, 0, client.BadArguments); e.MayHaveRun {

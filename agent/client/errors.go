@@ -49,7 +49,8 @@ type Error struct {
 	Pool, Worker, Tool, Type string
 	Call                     uint64
 	MayHaveRun               bool            // user code may have had effects
-	Data                     json.RawMessage // what the tool attached
+	ToolReason               string          // of TOOL_RAISED: the tool's own name for it, by ToolError(reason=…)
+	Data                     json.RawMessage // of TOOL_RAISED: what the tool attached, by ToolError(data=…)
 	PostMortem               json.RawMessage // of a worker that died
 	RetryAfter               time.Duration   // 0: no hint
 	cause                    error           // of this side, for errors.Is; nil when the agent answered
@@ -116,6 +117,7 @@ func (e *Error) take(info *errdetails.ErrorInfo) {
 	m := info.GetMetadata()
 	e.Reason = Reason(info.GetReason())
 	e.Pool, e.Worker, e.Tool, e.Type = m["pool"], m["worker"], m["tool"], m["type"]
+	e.ToolReason = m["tool_reason"]
 	e.Call, _ = strconv.ParseUint(m["call"], 10, 64)
 	e.MayHaveRun = m["may_have_run"] == "true"
 	if text := m["data"]; text != "" {

@@ -23,7 +23,11 @@ func newEventsCommand(g *global) *cobra.Command {
 		Example: "  pitboss events\n  pitboss events -f --prefix worker.     start and end of every worker",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.watch(cmd.Context(), follow, func(ctx context.Context, c *client.Client) error {
-				return c.Events(ctx, prefix, follow, g.printEvent)
+				err := c.Events(ctx, prefix, follow, g.printEvent)
+				if errors.Is(err, client.BadArguments) { // the prefix; there is no tool whose schema could help
+					err = &hintedError{err, ""}
+				}
+				return err
 			})
 		}}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "stay, and show what happens from now on")

@@ -93,6 +93,12 @@ func report(w io.Writer, err error) int {
 		return reportReason(w, string(local.Reason), local.Message, local.Traceback, next)
 	case errors.As(err, &remote):
 		next := nextStep[string(remote.Reason)]
+		if own := ownWords(remote.ToolReason, remote.Data); own != "" {
+			next = own
+			if retry, after := client.Retryable(remote); retry {
+				next += fmt.Sprintf("; the same call may succeed after %s", after)
+			}
+		}
 		var hinted *hintedError
 		if errors.As(err, &hinted) {
 			next = hinted.next
@@ -117,6 +123,18 @@ func reportReason(w io.Writer, reason, message, traceback, next string) int {
 		return code
 	}
 	return exitInternal
+}
+
+// ownWords is what a tool said of its failure for programs; empty when nothing.
+func ownWords(reason string, data []byte) string {
+	var words []string
+	if reason != "" {
+		words = append(words, "the tool's reason is "+reason)
+	}
+	if len(data) > 0 {
+		words = append(words, fmt.Sprintf("its data %s", data))
+	}
+	return strings.Join(words, ", ")
 }
 
 // nextStep is what a user can do about a reason.

@@ -63,6 +63,12 @@ func printOutcome(w screen, o agent.Outcome) {
 		reason += ": " + o.Message
 	}
 	w.line(explainIndent, "reason  %s", reason)
+	if own := ownWords(o.ToolReason, o.Data); own != "" {
+		w.line(explainIndent, "        %s", own)
+	}
+	if o.DataBytes > 0 {
+		w.line(explainIndent, "        its data had %d bytes and is not kept", o.DataBytes)
+	}
 	effects := "none: the tool did not run"
 	if o.MayHaveRun {
 		effects = "possible: the tool ran, or may have"

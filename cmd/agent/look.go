@@ -124,11 +124,17 @@ func printStatus(w screen, s agent.Status) {
 	}
 }
 
+// progress is "importing torch, 41 s": what a start does, and for how long.
+func progress(doing string, s float64) string { return fmt.Sprintf("%s, %.0f s", doing, s) }
+
 // printPool begins with what is wrong, if anything is.
 func printPool(w screen, p agent.PoolStatus) {
 	w.line(2, "pool %s: %s, %d of %d ready, %d busy, %d queued", p.Name, p.State, p.Ready+p.Busy, p.Desired, p.Busy, p.Queued)
 	if p.Reason != "" {
 		w.line(2, "  %s", strings.ReplaceAll(p.Reason, "\n", "\n  "))
+	}
+	if p.Doing != "" {
+		w.line(2, "  launcher: %s", progress(p.Doing, p.DoingS))
 	}
 	if p.StartRefusal != "" {
 		w.line(2, "  no fork: %s", p.StartRefusal)
@@ -145,7 +151,7 @@ func printPool(w screen, p agent.PoolStatus) {
 	for _, k := range p.Workers {
 		state := k.State
 		if k.Doing != "" {
-			state += " (" + k.Doing + ")"
+			state += " (" + progress(k.Doing, k.DoingS) + ")"
 		}
 		rows = append(rows, []string{k.ID, strconv.Itoa(k.PID), state, k.Heartbeat.Verdict, strconv.FormatUint(k.CallsTotal, 10), fmt.Sprintf("%.2f ms", k.Heartbeat.RTTMS), k.LastExit})
 	}

@@ -22,6 +22,10 @@ func operation(g *global, use, short, example string, args cobra.PositionalArgs,
 			}
 			defer c.Close()
 			lines, doc, err := do(cmd.Context(), c, args)
+			var hinted *hintedError
+			if errors.Is(err, client.BadArguments) && !errors.As(err, &hinted) { // no tool whose schema could help
+				err = &hintedError{err, ""}
+			}
 			if err != nil {
 				return err
 			}

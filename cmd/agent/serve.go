@@ -67,7 +67,8 @@ func serve(g *global, config, runtimeDir string) error {
 		Reload: func() (agent.Config, error) {
 			cfg, _, err := agent.LoadAll(file, os.Environ())
 			return cfg, err
-		}})
+		},
+		OpenPlace: func(cfg agent.Config) error { return openPlace(cfg, p.socket) }})
 	if err == nil {
 		err = openPlace(cfg, p.socket)
 	}

@@ -16,7 +16,7 @@ reverse: cba
 count: 0
 count: 1
 count: 2
-refuse: TOOL_RAISED, may have run true, data {"free": 0}, retry true after 1s
+refuse: TOOL_RAISED, tool's reason DISK_FULL, may have run true, data {"free":0}, retry true after 1s
 `
 
 // root is the repository.
@@ -124,6 +124,15 @@ func TestNodeClient(t *testing.T) {
 	}
 	run(t, dir, nil, "npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts", "--silent")
 	check(t, beside(t, "node", filepath.Join(dir, "client.js"), filepath.Join(root(t), "proto")))
+}
+
+// TestStockPythonReadsTheLargestErrors: the transport of a stranger's client takes whatever an error may hold.
+func TestStockPythonReadsTheLargestErrors(t *testing.T) {
+	args := []string{"run", filepath.Join(root(t), "examples/clients/testdata/largest_error.py"), "--",
+		"env", stubs(t), python(t), "examples/clients/testdata/read_largest_error.py"}
+	if out := run(t, root(t), []string{"XDG_RUNTIME_DIR=" + shortDir(t)}, pitboss(t), args...); out != "9 errors\n" {
+		t.Errorf("%s", out)
+	}
 }
 
 // TestStockPython: unary, stream, error details, health with its watch, and reflection, as a stranger's client sees them. The last

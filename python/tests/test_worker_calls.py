@@ -30,7 +30,7 @@ def test_values_come_back(tree: Tree) -> None:
 
 BAD_CALLS: Tuple[Tuple[str, Dict[str, Any], str, str], ...] = (
     ("raises", {}, "TOOL_RAISED", "on purpose"),
-    ("raises", {"reason": "NO_STOCK"}, "NO_STOCK", "on purpose"),
+    ("raises", {"reason": "NO_STOCK"}, "TOOL_RAISED", "on purpose"),
     ("nope", {}, "UNKNOWN_TOOL", "there is no tool 'nope'"),
     ("add", {}, "BAD_ARGUMENTS", "'a'"),
     ("add", {"a": "1"}, "BAD_ARGUMENTS", "must be int, not str"),
@@ -59,6 +59,7 @@ def test_an_error_on_purpose_carries_its_data(tree: Tree) -> None:
     with pytest.raises(ToolFailed) as failed:
         tree.ready().call("raises", reason="NO_STOCK")
     body = failed.value.body
+    assert (body["reason"], body["tool_reason"]) == ("TOOL_RAISED", "NO_STOCK"), body
     assert (body["data"], body["retryable"], body["type"]) == ({"n": 1}, True, "pitboss.ToolError")
     assert "in raises" in body["traceback"] and "pitboss/_" not in body["traceback"]
 

@@ -61,6 +61,6 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("refuse did not fail as it should: %w", err)
 	}
 	retry, after := client.Retryable(err)
-	fmt.Printf("refuse: %s, may have run %t, data %s, retry %t after %s\n", e.Reason, e.MayHaveRun, e.Data, retry, after)
+	fmt.Printf("refuse: %s, tool's reason %s, may have run %t, data %s, retry %t after %s\n", e.Reason, e.ToolReason, e.MayHaveRun, e.Data, retry, after)
 	return nil
 }

@@ -35,7 +35,7 @@ function explain(error) {
       }
     }
   }
-  return `${said.reason}, may have run ${said.metadata.may_have_run}, data ${said.metadata.data}, ` +
+  return `${said.reason}, tool's reason ${said.metadata.tool_reason}, may have run ${said.metadata.may_have_run}, data ${said.metadata.data}, ` +
     `retry ${said.retry} after ${said.seconds}s`;
 }
 

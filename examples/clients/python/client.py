@@ -54,7 +54,7 @@ def explain(error: grpc.RpcError) -> str:
         detail.Unpack(info)
         can_retry = detail.Unpack(retry) or can_retry
     return (
-        f"{info.reason}, may have run {info.metadata['may_have_run']}, data {info.metadata['data']}, "
+        f"{info.reason}, tool's reason {info.metadata['tool_reason']}, may have run {info.metadata['may_have_run']}, data {info.metadata['data']}, "
         f"retry {str(can_retry).lower()} after {retry.retry_delay.seconds}s"
     )
 

@@ -58,7 +58,7 @@ def check_errors():
     info = details["ErrorInfo"]
     assert code == grpc.StatusCode.UNKNOWN and "the disk is full" in text, (code, text)
     assert (info.domain, info.reason, info.metadata["may_have_run"]) == ("pitboss", "TOOL_RAISED", "true"), info
-    assert json.loads(info.metadata["data"]) == {"free": 0} and info.metadata["tool"] == "refuse", info
+    assert json.loads(info.metadata["data"]) == {"free": 0} and info.metadata["tool_reason"] == "DISK_FULL" and info.metadata["tool"] == "refuse", info
     assert "in refuse" in details["DebugInfo"].detail and "ToolError" in details["DebugInfo"].detail, details
     assert details["RetryInfo"].retry_delay.seconds >= 1, details
     _, _, details = failure(lambda: pool.Call(request("refuse", {"retryable": False}), timeout=TIMEOUT))

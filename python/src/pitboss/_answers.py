@@ -12,19 +12,20 @@ _NO_TRACEBACK = ("BAD_ARGUMENTS", "UNKNOWN_TOOL", "PAYLOAD_TOO_LARGE")
 
 
 def error_body(error: BaseException, reason: str, payload_limit: int, markers: bool) -> bytes:
-    """The JSON text for a call that ended with this error; a ToolError's own reason, retryable and data win."""
+    """The JSON text for a call that ended with this error, with a ToolError's own reason, retryable and data beside the reason."""
     body = _errors.describe(error, reason)
     if reason == "PAYLOAD_TOO_LARGE":
         body["message"] = f"the result of {getattr(error, 'size', 0)} bytes is over the payload limit of {payload_limit}"
     if reason in _NO_TRACEBACK:
         body["traceback"] = ""
     if isinstance(error, _errors.ToolError):
-        _add_own(body, error, reason, markers)
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        _add_own(body, error, markers)
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
-def _add_own(body: Dict[str, Any], error: _errors.ToolError, reason: str, markers: bool) -> None:
-    body["reason"] = error.reason if isinstance(error.reason, str) else reason  # an attribute that anybody can set
+def _add_own(body: Dict[str, Any], error: _errors.ToolError, markers: bool) -> None:
+    if _errors.is_reason(error.reason) and error.reason != body["reason"]:  # an attribute that anybody can set
+        body["tool_reason"] = error.reason
     if error.retryable is not None:
         body["retryable"] = bool(error.retryable)
     if error.data is None:

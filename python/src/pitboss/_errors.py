@@ -15,15 +15,22 @@ _REASON = re.compile(r"[A-Z][A-Z0-9_]{1,62}")
 _OWN_DIRECTORY = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
+def is_reason(reason: Any) -> bool:
+    """Whether a tool may call its failure so."""
+    return isinstance(reason, str) and _REASON.fullmatch(reason) is not None
+
+
 class ToolError(Exception):
     """A failure that a tool reports on purpose.
 
-    ``reason`` is the machine-readable name (``UPPER_SNAKE_CASE``, at most 63 characters; default ``TOOL_RAISED``), ``data``
-    any value without bytes, and ``retryable`` whether the same call may succeed later (None: not said).
+    ``reason`` is the tool's own name for it, for programs (``UPPER_SNAKE_CASE``, at most 63 characters; default none:
+    ``TOOL_RAISED``). Callers get it as ``tool_reason`` beside the reason TOOL_RAISED, so no name of a tool can be taken for one
+    of the agent. ``data`` is any value without bytes, at most 4 KiB as JSON (more is left out, and the message says so), and
+    ``retryable`` whether the same call may succeed later (None: not said). Raises ValueError for a reason of another form.
     """
 
     def __init__(self, message: str = "", *, reason: str = "TOOL_RAISED", data: Any = None, retryable: Optional[bool] = None) -> None:
-        if not isinstance(reason, str) or not _REASON.fullmatch(reason):
+        if not is_reason(reason):
             raise ValueError(f"ToolError reason {reason!r} is not UPPER_SNAKE_CASE of 2 to 63 characters")
         super().__init__(message)
         self.reason = reason
