@@ -2,10 +2,6 @@ package agent
 
 import (
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -248,52 +244,6 @@ func TestEveryDesignedKeyIsReadOrRefused(t *testing.T) {
 	}
 }
 
-// Every variable of the prefix that the tree speaks of is one of ours or sets a key.
-func TestEveryVariableOfTheTreeIsKnown(t *testing.T) {
-	l := newLoading()
-	pool := DefaultPool()
-	for _, name := range []string{"default", "gpu-a"} {
-		pool.Name = name
-		l.cfg.Pools = append(l.cfg.Pools, pool)
-	}
-	targets := l.targets()
-	word := regexp.MustCompile(`PITBOSS_[A-Z][A-Z0-9_]*[A-Z0-9]`)
-	found := map[string]bool{}
-	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
-		base := filepath.Base(name)
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && name != ".." && (base == ".venv" || base == ".build" || base == ".git" || base == "testdata" || base == "bin"):
-			return filepath.SkipDir
-		case d.IsDir() || strings.HasPrefix(base, "config_") || !slices.Contains([]string{".go", ".py", ".sh", ".md", ""}, filepath.Ext(base)) || !d.Type().IsRegular():
-			return nil
-		}
-		text, err := os.ReadFile(name)
-		if err != nil {
-			return err
-		}
-		for _, variable := range word.FindAllString(string(text), -1) {
-			found[variable] = true
-			if !isOwn(variable) && len(targets[variable]) == 0 && variable != "PITBOSS_TEST" && variable != "PITBOSS_LISTEN" && variable != "PITBOSS_SERVICE" {
-				t.Errorf("%s: %s is neither a key nor the program's own", name, variable)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for variable := range ownVariables {
-		if !found[variable] && !strings.Contains(variable, "*") {
-			t.Errorf("%s is listed and nothing in the tree speaks of it", variable)
-		}
-	}
-	if !found["PITBOSS_SOCKET"] || isOwn("PITBOSS_SOKCET") {
-		t.Error("the control fails")
-	}
-}
-
 // What `make gen` has written is what the structs say, and its example is a configuration.
 func TestTheDocumentedExampleIsAConfiguration(t *testing.T) {
 	text, err := os.ReadFile("../docs/config.md")
@@ -317,35 +267,5 @@ func TestTheDocumentedExampleIsAConfiguration(t *testing.T) {
 		if !regexp.MustCompile(`(?m)^ *` + name + `:`).MatchString(example) {
 			t.Errorf("the example has no %s", l.key)
 		}
-	}
-}
-
-// LoadAll is the only reader of the environment for settings: the files that do it are these.
-func TestNobodyElseReadsOverrides(t *testing.T) {
-	names, err := filepath.Glob("*.go")
-	if err != nil || len(names) == 0 {
-		t.Fatal(err)
-	}
-	seen := 0
-	for _, name := range names {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			if lit, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(lit.Value, `"PITBOSS_`) {
-				seen++
-				if variable := strings.Trim(lit.Value, `"=`); name != "config_environ.go" && !isOwn(variable) && variable != "PITBOSS_LISTEN_" {
-					t.Errorf("%s reads %s", name, variable)
-				}
-			}
-			return true
-		})
-	}
-	if seen < 5 {
-		t.Errorf("the walk found %d names", seen)
 	}
 }

@@ -157,17 +157,9 @@ func rights(control []byte) ([]int, error) {
 			return nil, &opError{"cannot parse control message", err}
 		}
 		control = rest
-		if head.Level != unix.SOL_SOCKET || head.Type != unix.SCM_RIGHTS {
-			continue
-		}
 		got, err := unix.ParseUnixRights(&unix.SocketControlMessage{Header: head, Data: data})
 		if err != nil {
-			closeAll(fds)
-			return nil, &opError{"cannot parse descriptors", err}
-		}
-		if fds == nil {
-			fds = got
-			continue
+			continue // of another kind: credentials, when the socket asks for them
 		}
 		fds = append(fds, got...)
 	}

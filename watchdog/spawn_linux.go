@@ -56,10 +56,8 @@ func start(command, env []string, files []int) (*process, *failure) {
 		return nil, startFailure(command[0], err)
 	}
 	if p.fd < 0 { // before Linux 5.2 the clone flag is ignored; the unreaped child cannot lose its number meanwhile
-		if p.fd, err = unix.PidfdOpen(p.pid, 0); err != nil {
-			_ = unix.Kill(p.pid, unix.SIGKILL)
-			return nil, &failure{exitInternal, "cannot open a pidfd: " + err.Error() + "; pitboss needs Linux 5.4 or later"}
-		}
+		_ = unix.Kill(p.pid, unix.SIGKILL)
+		return nil, &failure{exitInternal, "cannot open a pidfd; pitboss needs Linux 5.4 or later"}
 	}
 	return p, nil
 }
@@ -107,7 +105,11 @@ func closeOnExec(first int) {
 	if unix.CloseRange(uint(first), 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return
 	}
-	// Before Linux 5.11.
+	closeEachOnExec(first)
+}
+
+// closeEachOnExec does the same before Linux 5.11, which has no such flag.
+func closeEachOnExec(first int) {
 	dir, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return

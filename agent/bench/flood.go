@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent"
@@ -13,20 +11,11 @@ import (
 // flood compares the calls to one worker beside another that prints without end with the same beside one that sleeps, in
 // windows that alternate.
 func (h *host) flood() error {
-	cfg, pool := agent.Default(), agent.DefaultPool()
-	pool.Name, pool.Adapter, pool.Workdir, pool.Python, pool.Guard, pool.Workers = "default", h.peer("tools.py"), h.dir, h.python, "group", 2
-	cfg.Pools = []agent.PoolConfig{pool}
-	a, err := agent.New(agent.Options{Config: cfg, Socket: filepath.Join(h.dir, "f"), RuntimeDir: filepath.Join(h.dir, "run"), GuardFD: -1,
-		Log: slog.New(slog.DiscardHandler)})
+	a, end, err := h.inProcess(2)
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(context.Background()) }()
-	defer func() { a.Stop("measured"); <-ended }()
-	if err := a.WaitReady(context.Background()); err != nil {
-		return err
-	}
+	defer end()
 	var quiet, flooded samples
 	for range h.times(10) {
 		for tool, s := range map[string]*samples{"pause": &quiet, "print_on": &flooded} {

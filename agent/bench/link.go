@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -69,20 +67,11 @@ func nanoseconds(out []byte) (s samples) {
 
 // measureLink is the child that link starts, pinned to core 0: an agent in this process and a real worker on the given core.
 func (h *host) measureLink(core string) error {
-	cfg, pool := agent.Default(), agent.DefaultPool()
-	pool.Name, pool.Adapter, pool.Workdir, pool.Python, pool.Guard, pool.Workers = "default", h.peer("tools.py"), h.dir, h.python, "group", 1
-	cfg.Pools = []agent.PoolConfig{pool}
-	a, err := agent.New(agent.Options{Config: cfg, Socket: filepath.Join(h.dir, "s"), RuntimeDir: filepath.Join(h.dir, "run"), GuardFD: -1,
-		Log: slog.New(slog.DiscardHandler)})
+	a, end, err := h.inProcess(1)
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(context.Background()) }()
-	defer func() { a.Stop("measured"); <-ended }()
-	if err := a.WaitReady(context.Background()); err != nil {
-		return err
-	}
+	defer end()
 	if err := pin(a.Status().Pools[0].Workers[0].PID, core); err != nil {
 		return err
 	}

@@ -73,12 +73,16 @@ func beCaller(mode string) int {
 	}
 	switch mode {
 	case "busy":
+		begun, err := makeMark("begun")
+		if err != nil {
+			return fail(err)
+		}
 		go func() {
 			_, err := client.Call[any](context.Background(), a.Client, "nap", map[string]any{"seconds": 600, "file": "begun"})
 			fmt.Fprintln(os.Stderr, "nap ended:", err)
 		}()
-		for _, err := os.Stat("begun"); err != nil; _, err = os.Stat("begun") {
-			time.Sleep(time.Millisecond)
+		if err := begun.wait(); err != nil {
+			return fail(err)
 		}
 	case "close":
 		if err := a.Close(); err != nil {

@@ -97,15 +97,17 @@ func TestTheSameClientServesAfterARestart(t *testing.T) {
 			t.Errorf("%d %v", sum, err)
 		}
 		// A call in the middle of it may have run, and says so.
-		begun := filepath.Join(dir, "begun")
+		begun := newMark(t, filepath.Join(dir, "begun"))
 		ended := make(chan error, 1)
 		go func() {
-			_, err := client.Call[any](within(t, patience), c, "nap", map[string]any{"seconds": 600, "file": begun})
+			_, err := client.Call[any](within(t, patience), c, "nap", map[string]any{"seconds": 600, "file": begun.path})
 			ended <- err
 		}()
-		awaitFile(t, begun)
+		if err := begun.wait(); err != nil {
+			t.Fatal(err)
+		}
 		kill()
-		_ = os.Remove(begun)
+		_ = os.Remove(begun.path)
 		err := <-ended
 		var e *client.Error
 		if !errors.As(err, &e) || e.Reason != client.Unreachable || !e.MayHaveRun {
@@ -118,20 +120,6 @@ func TestTheSameClientServesAfterARestart(t *testing.T) {
 			t.Error("an idempotent call whose agent died is not retryable")
 		}
 		absent()
-	}
-}
-
-func awaitFile(t *testing.T, name string) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		if _, err := os.Stat(name); err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no %s within %s", name, patience)
-		}
 	}
 }
 
@@ -268,14 +256,14 @@ func TestRetryableSaysWhatIsSafe(t *testing.T) {
 func TestErrorsOfThisSide(t *testing.T) {
 	c := dial(t)
 	ctx, cancel := context.WithCancel(within(t, patience))
-	file := filepath.Join(t.TempDir(), "begun")
+	begun := newMark(t, filepath.Join(t.TempDir(), "begun"))
 	go func() {
 		defer cancel()
-		for _, err := os.Stat(file); err != nil && ctx.Err() == nil; _, err = os.Stat(file) {
-			time.Sleep(time.Millisecond)
+		if err := begun.wait(); err != nil {
+			t.Error(err)
 		}
 	}()
-	_, err := client.Call[any](ctx, c, "touch", map[string]any{"file": file})
+	_, err := client.Call[any](ctx, c, "touch", map[string]any{"file": begun.path})
 	var e *client.Error
 	if !errors.As(err, &e) || e.Reason != client.CallCancelled || !errors.Is(err, context.Canceled) || !e.MayHaveRun {
 		t.Errorf("%+v", err)

@@ -266,6 +266,21 @@ def resolve(tree: Any, parts: Sequence[bytes]) -> Any:
     return value
 
 
+def parse_request(text: bytes, parts: Sequence[bytes]) -> Tuple[str, Dict[str, Any], Any]:
+    """The tool, the arguments and ``timeout_us`` (None for no limit) of a request; raises ValueFormatError."""
+    request = parse(text)
+    if type(request) is not dict or "tool" not in request or "args" not in request:
+        raise ValueFormatError("a request must be an object with a tool and args")
+    name, arguments = request["tool"], request["args"]
+    if type(name) is not str:
+        raise ValueFormatError("the tool must be a string")
+    if parts or may_have_references(text):
+        arguments = resolve(arguments, parts)
+    if type(arguments) is not dict:
+        raise ValueFormatError("the arguments must be an object")
+    return name, arguments, request.get("timeout_us")
+
+
 def decode(text: bytes, parts: Sequence[bytes] = ()) -> Any:
     """The value of a JSON text and its parts; ValueFormatError if it is none."""
     tree = parse(text)

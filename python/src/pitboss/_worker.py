@@ -167,15 +167,8 @@ class _Worker:
 
     def _answer(self, frame: _wire.Frame) -> None:
         try:
-            request = _values.parse(frame.json)
-            name, arguments = request["tool"], request["args"]
-            if type(name) is not str:
-                raise _values.ValueFormatError("the tool must be a string")
-            if frame.parts or _values.may_have_references(frame.json):
-                arguments = _values.resolve(arguments, frame.parts)
-            if type(arguments) is not dict:
-                raise _values.ValueFormatError("the arguments must be an object")
-        except (_values.ValueFormatError, KeyError, TypeError) as error:
+            name, arguments, timeout_us = _values.parse_request(frame.json, frame.parts)
+        except _values.ValueFormatError as error:
             self._send_error(frame.call, error, "BAD_ARGUMENTS")
             return
         tool = self.tools.get(name)
@@ -188,7 +181,7 @@ class _Worker:
         except BadArguments as error:
             self._send_error(frame.call, error, "BAD_ARGUMENTS")
             return
-        self.context = context = _context.Context(frame.call, request.get("timeout_us"))
+        self.context = context = _context.Context(frame.call, timeout_us)
         _context.enter(context)
         try:
             self._run(tool, arguments, frame.call)
@@ -296,13 +289,7 @@ class _Worker:
 
     def agent_gone(self) -> None:
         """From the control thread: the graceful end begins. A print after this goes nowhere and raises nothing."""
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            os.close(null)
-        except OSError:
-            pass
+        _teardown.silence()
         self.end_from_control()
 
     def drain(self) -> None:
