@@ -5,28 +5,29 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pitboss-run/pitboss/ipc"
 	"golang.org/x/sys/unix"
 )
 
-// TestAWriterThatCannotReopenNeverWaits: the descriptor blocks, as others have it; a full pipe costs the line and no time.
-func TestAWriterThatCannotReopenNeverWaits(t *testing.T) {
+// TestAWriterNeverWaits: the descriptor blocks, as others have it; a full pipe costs the line and no time.
+func TestAWriterNeverWaits(t *testing.T) {
 	var p [2]int
 	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
 		t.Fatal(err)
 	}
 	defer unix.Close(p[0])
 	defer unix.Close(p[1])
-	size, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, maxLine)
+	size, err := unix.FcntlInt(uintptr(p[1]), unix.F_SETPIPE_SZ, ipc.MaxLine)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{fd: p[1], poll: true}
+	w := newWriter(p[1])
 	long := strings.Repeat("x", 2*size)
 	w.line(long) // cut to what fits as a whole, which fills the pipe
 	w.line("dropped")
 	buf := make([]byte, 3*size)
 	n, err := unix.Read(p[0], buf)
-	if want := ("pitboss-watchdog: " + long)[:maxLine-1] + "\n"; err != nil || string(buf[:n]) != want {
+	if want := ("pitboss-watchdog: " + long)[:ipc.MaxLine-1] + "\n"; err != nil || string(buf[:n]) != want {
 		t.Fatalf("%d bytes: %v", n, err)
 	}
 	w.line("read again")
@@ -42,11 +43,7 @@ func TestAWriterOfAClosedDescriptor(t *testing.T) {
 	}
 	fd := int(f.Fd())
 	_ = f.Close()
-	w := newWriter(fd)
-	if w.fd != fd || w.socket || w.poll {
-		t.Errorf("%+v", w)
-	}
-	w.line("to nobody")
+	newWriter(fd).line("to nobody")
 }
 
 // TestARuntimeDirectoryThatStays is named, and the tree is gone all the same: a file system is mounted in it.
