@@ -111,12 +111,14 @@ func (g *guard) guard(class guardClass, name string, process *pidfd) error {
 	if err = errors.Join(inner, err); err != nil {
 		return fmt.Errorf("cannot place %s under the watchdog: %w", name, err)
 	}
+	process.guarded.Store(true)
 	return nil
 }
 
-// release says that a guarded process is proven gone. It does not wait for the answer.
+// release says that a process is proven gone, if it was guarded: a start may have been broken off before. It does not wait for
+// the answer.
 func (g *guard) release(process *pidfd) {
-	if g != nil {
+	if g != nil && process.guarded.Load() {
 		_ = g.send(ipc.GuardMessage{Kind: ipc.GuardRelease, PID: uint32(process.pid)}, nil)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,9 @@ import (
 // pidfd is a process as a handle: it names the same process for ever, whatever happens to the number
 // (pidfd_open(2), Linux 5.3; waiting on it, 5.4). The number is kept for log lines and status only.
 type pidfd struct {
-	pid  int
-	file *os.File // non-blocking, in the runtime's poller
+	pid     int
+	file    *os.File    // non-blocking, in the runtime's poller
+	guarded atomic.Bool // the watchdog has a copy
 }
 
 // openPidfd turns a number into a handle. The caller knows that the process cannot have been reaped: it is our own

@@ -69,6 +69,9 @@ func callTool(ctx context.Context, g *global, c *client.Client, f callFlags, nam
 	req := client.Request{Pool: pool, Tool: bare, Args: value, Timeout: f.timeout}
 	if tool != nil && tool.Stream {
 		_, err = c.StreamRaw(ctx, req, func(item client.Value) error { return printValue(g, item, true) })
+		if errors.Is(err, errReaderLeft) { // `| head -3` has what it wanted
+			return nil
+		}
 		return interrupted(ctx, err)
 	}
 	result, err := c.CallRaw(ctx, req)
@@ -78,8 +81,14 @@ func callTool(ctx context.Context, g *global, c *client.Client, f callFlags, nam
 	if f.out != "" {
 		return writeBytes(f.out, result.Value)
 	}
-	return printValue(g, result.Value, false)
+	if err := printValue(g, result.Value, false); !errors.Is(err, errReaderLeft) {
+		return err
+	}
+	return nil
 }
+
+// errReaderLeft ends a stream whose reader has left. Commands other than `run` die of SIGPIPE there, as usual.
+var errReaderLeft = errors.New("whoever read standard output has left")
 
 // interrupted keeps "the user pressed Ctrl-C" apart from "the agent failed".
 func interrupted(ctx context.Context, err error) error {
@@ -184,7 +193,9 @@ func printValue(g *global, v client.Value, line bool) error {
 			text = pretty.Bytes()
 		}
 	}
-	if _, err := fmt.Fprintf(g.stdout, "%s\n", text); err != nil {
+	if _, err := fmt.Fprintf(g.stdout, "%s\n", text); errors.Is(err, syscall.EPIPE) {
+		return errReaderLeft
+	} else if err != nil {
 		return fail(exitFailed, "", "cannot print the result: %w", err)
 	}
 	return nil

@@ -211,8 +211,12 @@ type privateRun struct {
 }
 
 func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error {
-	level := "warn"
-	if !r.oneCall && len(command) == 0 {
+	level := "error" // what becomes of one call is told at its end
+	switch {
+	case r.oneCall:
+	case len(command) > 0:
+		level = "warn"
+	default:
 		level = "info"
 	}
 	if r.debug {
