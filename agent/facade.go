@@ -39,7 +39,11 @@ func (a *Agent) resolve(req *Request, stream bool) (*pool, *Error) {
 	if e != nil {
 		return nil, e
 	}
-	return p, p.checkTool(req, stream)
+	if e := p.checkTool(req, stream); e != nil {
+		e.Message += a.elsewhere(p, req.Tool)
+		return p, e
+	}
+	return p, nil
 }
 
 func (a *Agent) choosePool(req *Request) (*pool, *Error) {

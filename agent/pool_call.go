@@ -109,6 +109,22 @@ func (p *pool) checkTool(req *Request, stream bool) *Error {
 		Message: fmt.Sprintf("pool %q has no tool %q; it has: %s%s", p.name, req.Tool, strings.Join(names, ", "), nearName(req.Tool, names))}
 }
 
+// elsewhere names another pool that has a tool, "" if none has.
+func (a *Agent) elsewhere(not *pool, tool string) string {
+	for _, p := range a.allPools() {
+		if p == not {
+			continue
+		}
+		p.mu.Lock()
+		_, has := p.tools[tool]
+		p.mu.Unlock()
+		if has {
+			return fmt.Sprintf("; pool %q has it: %s/%s", p.name, p.name, tool)
+		}
+	}
+	return ""
+}
+
 // refusal says why no call may come in now, nil if it may; p.mu is held.
 func (p *pool) refusal() *Error {
 	switch p.phase {

@@ -103,7 +103,11 @@ func report(w io.Writer, err error) int {
 		if errors.As(err, &hinted) {
 			next = hinted.next
 		}
-		return reportReason(w, string(remote.Reason), remote.Message, remote.Traceback, next)
+		traceback := remote.Traceback
+		if remote.Type == "pitboss.ToolError" { // raised on purpose, with its own words
+			traceback = ""
+		}
+		return reportReason(w, string(remote.Reason), remote.Message, traceback, next)
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}

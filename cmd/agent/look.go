@@ -193,24 +193,6 @@ func newPingCommand(g *global) *cobra.Command {
 		}}
 }
 
-func newStopCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "stop", Short: "drain the agent and end it", Args: cobra.NoArgs,
-		Long:    "New calls are refused, those that run may end within timeouts.drain of their pool. The command does not wait for that.",
-		Example: "  pitboss stop",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := g.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			err = c.Stop(cmd.Context(), "pitboss stop")
-			if err == nil && g.json {
-				return printJSON(g.stdout, map[string]any{"stopping": true})
-			}
-			return err
-		}}
-}
-
 func newVersionCommand(g *global) *cobra.Command {
 	var pythonPath bool
 	c := &cobra.Command{Use: "version", Short: "print versions, or where the Python package is", Args: cobra.NoArgs,
