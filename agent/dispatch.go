@@ -179,6 +179,9 @@ func (p *pool) deliver(w *worker, f *ipc.Frame) error {
 	if f.Type == ipc.Request {
 		return &ipc.ProtocolError{Code: "type", Detail: "REQUEST from a worker"}
 	}
+	if f.Type != ipc.Chunk {
+		w.out.callEnded(f.Call) // before the slot can be another call's
+	}
 	p.mu.Lock()
 	c := w.shown.current
 	if c == nil || c.id != f.Call {

@@ -30,7 +30,7 @@ const (
 	narrowPause = 2 * time.Millisecond
 )
 
-// outputSink takes one line of a worker; call is the id in flight when it was read, 0 for none.
+// outputSink takes one line of a worker; call is the id of the call that ran when it was written, 0 for none.
 type outputSink func(stream string, call uint64, line string)
 
 // output reads a process's stdout and stderr, line by line, for the log and the post-mortem. While the agent runs a
@@ -44,7 +44,7 @@ type output struct {
 	mu   sync.Mutex
 	last []string // ring of the last lines, oldest first
 
-	pipes [2]*os.File
+	pipes [2]*pipe
 	ended chan struct{} // closed when both streams are at their end
 }
 
@@ -59,10 +59,13 @@ func newOutput(sink outputSink, call func() uint64, buffers *sync.Pool) (o *outp
 			err = unix.SetNonblock(fds[0], true)
 		}
 		if err != nil {
-			closeFiles(append(theirs, o.pipes[:i]...))
+			closeFiles(theirs)
+			for _, p := range o.pipes[:i] {
+				_ = p.file.Close()
+			}
 			return nil, nil, fmt.Errorf("cannot create an output pipe: %w", err)
 		}
-		o.pipes[i] = os.NewFile(uintptr(fds[0]), "output pipe")
+		o.pipes[i] = newPipe(fds[0])
 		theirs = append(theirs, os.NewFile(uintptr(fds[1]), "output pipe (other end)"))
 	}
 	var both sync.WaitGroup
@@ -81,7 +84,9 @@ func closeFiles(files []*os.File) {
 
 // close ends the readers even where somebody still holds a write end, and waits for them.
 func (o *output) close() {
-	closeFiles(o.pipes[:])
+	for _, p := range o.pipes {
+		_ = p.file.Close()
+	}
 	<-o.ended
 }
 
@@ -92,7 +97,7 @@ func (o *output) tail() []string {
 	return append([]string(nil), o.last...)
 }
 
-func (o *output) read(pipe *os.File, stream string) {
+func (o *output) read(pipe *pipe, stream string) {
 	l := lineBucket{tokens: outputBurst, at: time.Now()}
 	var rest []byte // an unfinished line
 	var droppedSince uint64
@@ -101,7 +106,7 @@ func (o *output) read(pipe *os.File, stream string) {
 		buf, n, err := o.readPooled(pipe)
 		if buf != nil {
 			var dropped uint64
-			rest, dropped = o.lines(stream, rest, buf[:n], &l)
+			rest, dropped = o.lines(pipe, stream, rest, buf[:n], &l)
 			droppedSince += dropped
 			o.buffers.Put(buf)
 		}
@@ -111,13 +116,13 @@ func (o *output) read(pipe *os.File, stream string) {
 		}
 		if err != nil {
 			if len(rest) > 0 {
-				o.emit(stream, rest)
+				o.emit(stream, rest, pipe.callAt(pipe.taken, o.call))
 			}
 			return
 		}
 		if l.tokens < 1 {
 			if pause == 0 {
-				pause = widen(pipe)
+				pause = widen(pipe.file)
 			}
 			if n < readChunk { // else there is more, and the worker may be waiting for room
 				time.Sleep(pause)
@@ -140,18 +145,14 @@ func widen(pipe *os.File) time.Duration {
 }
 
 // readPooled waits for output and reads it into a shared buffer, which is held only from then on; buf is nil with an error.
-func (o *output) readPooled(pipe *os.File) (buf *[readChunk]byte, n int, err error) {
-	raw, err := pipe.SyscallConn()
-	if err != nil {
-		return nil, 0, err
-	}
+func (o *output) readPooled(pipe *pipe) (buf *[readChunk]byte, n int, err error) {
 	var inner error
-	err = raw.Read(func(fd uintptr) bool {
+	err = pipe.raw.Read(func(fd uintptr) bool {
 		buf, _ = o.buffers.Get().(*[readChunk]byte)
 		if buf == nil {
 			buf = new([readChunk]byte)
 		}
-		n, inner = unix.Read(int(fd), buf[:])
+		n, inner = pipe.take(int(fd), buf[:])
 		if n > 0 {
 			return true
 		}
@@ -171,7 +172,7 @@ func (o *output) readPooled(pipe *os.File) (buf *[readChunk]byte, n int, err err
 }
 
 // lines emits the whole lines of rest+chunk within the rate, and returns the unfinished one and how many were dropped.
-func (o *output) lines(stream string, rest, chunk []byte, l *lineBucket) (unfinished []byte, dropped uint64) {
+func (o *output) lines(pipe *pipe, stream string, rest, chunk []byte, l *lineBucket) (unfinished []byte, dropped uint64) {
 	l.refill(time.Now())
 	for {
 		if l.tokens < 1 {
@@ -187,7 +188,7 @@ func (o *output) lines(stream string, rest, chunk []byte, l *lineBucket) (unfini
 		if i < 0 {
 			return appendLine(rest, chunk), dropped
 		}
-		o.emit(stream, appendLine(rest, chunk[:i]))
+		o.emit(stream, appendLine(rest, chunk[:i]), pipe.callAt(pipe.taken-int64(len(chunk)-i-1), o.call))
 		l.tokens--
 		rest, chunk = rest[:0], chunk[i+1:]
 	}
@@ -200,7 +201,7 @@ func appendLine(line, more []byte) []byte {
 	return append(line, more...)
 }
 
-func (o *output) emit(stream string, line []byte) {
+func (o *output) emit(stream string, line []byte, call uint64) {
 	text := string(bytes.ToValidUTF8(line, []byte("\uFFFD")))
 	o.mu.Lock()
 	if len(o.last) == keptLines {
@@ -209,7 +210,7 @@ func (o *output) emit(stream string, line []byte) {
 	}
 	o.last = append(o.last, text)
 	o.mu.Unlock()
-	o.sink(stream, o.call(), text)
+	o.sink(stream, call, text)
 }
 
 // lineBucket is a token bucket: one token a line.

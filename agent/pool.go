@@ -59,9 +59,11 @@ type poolSettings struct {
 	py interpreter
 }
 
-// hash names the settings: equal ones have equal hashes, and different ones different ones for all that matters.
+// hash names the settings of a worker: equal ones have equal hashes, and different ones different ones for all that matters.
 func (s *poolSettings) hash() string {
-	text, err := json.Marshal(s.PoolConfig)
+	cfg := s.PoolConfig
+	cfg.Workers = 0 // how many others there are makes no worker different
+	text, err := json.Marshal(cfg)
 	if err != nil {
 		return "" // cannot be: it has only what YAML can hold
 	}

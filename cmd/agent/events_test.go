@@ -184,12 +184,16 @@ func TestLogsSayWhereALineCameFrom(t *testing.T) {
 			}
 			return len(lines) >= 4
 		})
-		said := map[string]string{}
+		said, of := map[string]string{}, map[string]uint64{}
 		for _, l := range lines {
+			of[l.Text] = l.Call
 			if l.Pool != "default" || l.Worker != worker {
 				t.Errorf("%v: %+v", args, l)
 			}
 			said[l.Text] = l.Stream
+		}
+		if of["first"] == 0 || of["first again"] != of["first"] || of["second"] <= of["first"] || of["second again"] != of["second"] {
+			t.Errorf("%v: the lines are of the calls %v", args, of)
 		}
 		if len(lines) != 4 || said["first"] != "stdout" || said["second again"] != "stderr" {
 			t.Errorf("%v: %+v", args, lines)

@@ -189,7 +189,7 @@ func TestTheJournalGetsFields(t *testing.T) {
 				t.Errorf("%v", e)
 			}
 			e = expect(map[string]string{"MESSAGE": "talk 0 xxx"})
-			if e["PITBOSS_WORKER"] == "" || e["PITBOSS_CALL"] == "" || e["PITBOSS_POOL"] != "default" {
+			if e["PITBOSS_WORKER"] == "" || e["PITBOSS_CALL"] == "" || e["PITBOSS_CALL"] == "0" || e["PITBOSS_POOL"] != "default" {
 				t.Errorf("%v", e)
 			}
 			must(t, s.cmd.Process.Signal(syscall.SIGTERM))
