@@ -14,7 +14,7 @@ func TestARestartedPoolRunsNewCodeAndLosesNoCall(t *testing.T) {
 	a, cfg := versionedAgent(t, nil)
 	before := workers(a)
 	tr := startTraffic(a, 4)
-	setCode(t, cfg, fmt.Sprintf(versioned, "2"))
+	setCode(t, cfg, versioned("2"))
 	ids, err := a.Restart(within(t, 30*time.Second), "", "default")
 	if err != nil || len(ids) != 2 {
 		t.Fatalf("%v %v", ids, err)
@@ -46,7 +46,7 @@ func TestARestartWithBrokenCodeIsRolledBack(t *testing.T) {
 	}{
 		"import":  {text: "raise RuntimeError('broken on purpose')", want: "broken on purpose"},
 		"no tool": {text: "x = 1", want: "tool"},
-		"preload": {text: fmt.Sprintf(versioned, "2"), change: func(p *PoolConfig) {
+		"preload": {text: versioned("2"), change: func(p *PoolConfig) {
 			p.Preload = []string{"heavy"}
 			p.Start = "fork"
 		}, want: "heavy is broken"},
@@ -90,7 +90,7 @@ func TestARestartMendsAFailedPool(t *testing.T) {
 	wantReason(t, a.WaitReady(within(t, 40*time.Second)), PoolFailed)
 	_, err := a.Restart(within(t, 30*time.Second), "", "default")
 	wantReason(t, err, PoolFailed)
-	setCode(t, cfg, fmt.Sprintf(versioned, "1"))
+	setCode(t, cfg, versioned("1"))
 	if _, err := a.Restart(within(t, 30*time.Second), "", "default"); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestRestartsThatCannotBe(t *testing.T) {
 			t.Errorf("%+v: %s", c, e.Message)
 		}
 	}
-	setCode(t, cfg, "import time\ntime.sleep(2)\n"+fmt.Sprintf(versioned, "2"))
+	setCode(t, cfg, "import time\ntime.sleep(2)\n"+versioned("2"))
 	first := make(chan error, 1)
 	ctx := within(t, 30*time.Second)
 	go func() { _, err := a.Restart(ctx, "", "default"); first <- err }()
@@ -250,7 +250,7 @@ func TestReloadPlan(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	one, two := testPool(t, "one", fmt.Sprintf(versioned, "1")), testPool(t, "two", fmt.Sprintf(versioned, "two"))
+	one, two := testPool(t, "one", versioned("1")), testPool(t, "two", versioned("two"))
 	next, fault := Default(), errors.New("a fault")
 	a := runTestAgent(t, []PoolConfig{one}, func(a *Agent) { a.options.Reload = func() (Config, error) { return next, fault } })
 	waitReady(t, a)
@@ -281,7 +281,7 @@ func TestReload(t *testing.T) {
 	running := begin(t, a, &Request{Pool: "one", Tool: "version", Args: Value{JSON: []byte(`{"nonce":"long","seconds":1.5}`)}})
 	one.Workers = 3
 	reload(`pool "one": workers 1 to 3`, one, two)
-	setCode(t, one, strings.Replace(fmt.Sprintf(versioned, "?"), `"?"`, `WHICH`, 1)+"\nWHICH = os.environ['WHICH']\n")
+	setCode(t, one, versioned("?")+"\nimport os\nVERSION = os.environ['WHICH']\n")
 	one.Env = map[string]string{"WHICH": "new"}
 	reload(`pool "one": restarted with new env`, one, two)
 	call("one", `"new"`)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,23 +11,18 @@ import (
 	"testing"
 )
 
-// versioned is a tool file that says which version of the code ran, and counts what ran by appending the call's nonce to a file.
-const versioned = `
-import os, time
-import pitboss
+//go:embed testdata/versioned.py
+var versionedTools string
 
-@pitboss.tool
-def version(nonce: str, seconds: float = 0.0) -> str:
-    time.sleep(seconds)
-    with open("ran", "a") as f:
-        f.write(nonce + "\n")
-    return %q
-`
+// versioned is the tool file of one version of the code; what ran is counted in its file "ran".
+func versioned(version string) string {
+	return strings.Replace(versionedTools, `VERSION = "1"`, fmt.Sprintf("VERSION = %q", version), 1)
+}
 
 // versionedAgent runs two workers of version 1.
 func versionedAgent(t *testing.T, change func(*PoolConfig)) (a *Agent, cfg PoolConfig) {
 	t.Helper()
-	a = startTestAgent(t, fmt.Sprintf(versioned, "1"), func(p *PoolConfig) {
+	a = startTestAgent(t, versioned("1"), func(p *PoolConfig) {
 		p.Workers = 2
 		if change != nil {
 			change(p)

@@ -25,14 +25,7 @@ func (tr *tree) childPID(kind string, n int) int {
 // exitLeaving is exit for a tree of which some processes cannot be ended.
 func (tr *tree) exitLeaving(left int) {
 	tr.t.Helper()
-	select {
-	case <-tr.done:
-	case <-time.After(patience):
-		tr.t.Fatalf("still running after %v", patience)
-	}
-	if got := tr.cmd.ProcessState.ExitCode(); got != exitInternal {
-		tr.t.Errorf("exit code %d, want 70", got)
-	}
+	tr.exitCode(exitInternal)
 	if all := tr.alive(); len(all) != left {
 		tr.t.Errorf("%v are left, want %d", all, left)
 	}

@@ -187,6 +187,18 @@ func (tr *tree) signalAgent(s syscall.Signal) {
 // exit waits for the started process and for all that was written, and checks its code and that nothing of the tree is left.
 func (tr *tree) exit(code int) {
 	tr.t.Helper()
+	tr.exitCode(code)
+	if left := tr.alive(); len(left) > 0 {
+		tr.t.Errorf("%d processes left: %v", len(left), left)
+		return
+	}
+	tr.stdout.end(tr.t)
+	tr.stderr.end(tr.t)
+}
+
+// exitCode waits for the started process alone.
+func (tr *tree) exitCode(code int) {
+	tr.t.Helper()
 	select {
 	case <-tr.done:
 	case <-time.After(patience):
@@ -195,12 +207,6 @@ func (tr *tree) exit(code int) {
 	if got := tr.cmd.ProcessState.ExitCode(); got != code {
 		tr.t.Errorf("exit code %d (%v), want %d", got, tr.cmd.ProcessState, code)
 	}
-	if left := tr.alive(); len(left) > 0 {
-		tr.t.Errorf("%d processes left: %v", len(left), left)
-		return
-	}
-	tr.stdout.end(tr.t)
-	tr.stderr.end(tr.t)
 }
 
 // alive counts by the kernel's own list: every process that carries the token and is not a zombie.

@@ -16,7 +16,7 @@ func TestEncode(t *testing.T) {
 		Tagged []byte  `json:"tagged"`
 		Empty  string  `json:"empty,omitempty"`
 		Never  string  `json:"-"`
-		hidden float64 //nolint:unused // must not go out
+		hidden float64 // must not go out
 	}
 	var nobody *inner
 	for _, c := range []struct {
@@ -30,7 +30,7 @@ func TestEncode(t *testing.T) {
 		{[]float64{math.NaN(), math.Inf(1), math.Inf(-1), 1e300, 0.5}, `[{"$float":"nan"},{"$float":"inf"},{"$float":"-inf"},1e+300,0.5]`, 0},
 		{[2]uint8{1, 2}, `[1,2]`, 0}, // an array is a list, a slice of bytes is a part
 		{[][]byte{{1}, {2}}, `[{"$part":0},{"$part":1}]`, 2},
-		{inner{Plain: 1, Tagged: []byte("x"), Never: "x"}, `{"Plain":1,"tagged":{"$part":0}}`, 1},
+		{inner{Plain: 1, Tagged: []byte("x"), Never: "x", hidden: 1}, `{"Plain":1,"tagged":{"$part":0}}`, 1},
 		{&inner{Empty: "e"}, `{"Plain":0,"tagged":{"$part":0},"empty":"e"}`, 1},
 		{map[string]int{"$part": 1}, `{"$dict":{"$part":1}}`, 0},
 	} {

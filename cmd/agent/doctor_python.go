@@ -116,16 +116,19 @@ func checkAdapter(p patient, python, library string, timeout time.Duration) find
 	return ok("adapter", "%s: %s (%s)", name, counted(len(said.Tools), "tool"), strings.Join(said.Tools, ", "))
 }
 
-// tail keeps the last bytes of what is written to it.
-type tail struct{ bytes.Buffer }
+// tail keeps the last bytes of what is written to it. The buffer is not embedded: io.Copy would find its ReadFrom, which knows
+// no bound.
+type tail struct{ kept bytes.Buffer }
 
 func (t *tail) Write(p []byte) (int, error) {
-	t.Buffer.Write(p)
-	if over := t.Len() - childOutput; over > 0 {
-		t.Next(over)
+	t.kept.Write(p)
+	if over := t.kept.Len() - childOutput; over > 0 {
+		t.kept.Next(over)
 	}
 	return len(p), nil
 }
+
+func (t *tail) String() string { return t.kept.String() }
 
 // probe runs the probe in a process group of its own, which ends with it. The error completes "it …".
 func probe(timeout time.Duration, dir, python string, args ...string) (said probed, output string, err error) {

@@ -15,17 +15,12 @@ import (
 	"github.com/pitboss-run/pitboss/agent/client"
 )
 
-const storyTools = `
-import os, time
-import pitboss
-
-@pitboss.tool
-def version(nonce: str, seconds: float = 0.0) -> str:
-    time.sleep(seconds)
-    with open("ran", "a") as f:
-        f.write(nonce + "\n")
-    return "%s"
-`
+// storyTools is a tool file of one version of the code; what ran is counted in its file "ran".
+func storyTools(t *testing.T, version string) string {
+	t.Helper()
+	text := read(t, "../../agent/testdata/versioned.py")
+	return strings.Replace(text, `VERSION = "1"`, `VERSION = "`+version+`"`, 1)
+}
 
 const storyConfig = `log: {level: info}
 pools:
@@ -144,8 +139,8 @@ func TestTheStoryOfAnAgent(t *testing.T) {
 	h := newHost(t)
 	code := func(name, text string) { must(t, os.WriteFile(h.path(name), []byte(text), 0o644)) }
 	config := func(text string) { code("pitboss.yaml", text) }
-	code("web.py", fmt.Sprintf(storyTools, "one"))
-	code("side.py", fmt.Sprintf(storyTools, "side"))
+	code("web.py", storyTools(t, "one"))
+	code("side.py", storyTools(t, "side"))
 	s := h.serve(fmt.Sprintf(storyConfig, 2))
 	before, _ := s.status()
 	tr := h.storyTraffic(2)
@@ -166,7 +161,7 @@ func TestTheStoryOfAnAgent(t *testing.T) {
 	}
 	h.await("three workers", func() bool { st, _ := s.status(); return len(st.Pools) == 2 && st.Pools[0].Ready+st.Pools[0].Busy == 3 })
 
-	code("web.py", fmt.Sprintf(storyTools, "two"))
+	code("web.py", storyTools(t, "two"))
 	if e := h.pitboss("restart", "--pool", "web"); e.code != 0 || strings.Count(e.stdout, " serves\n") != 3 {
 		t.Errorf("%+v", e)
 	}
@@ -175,7 +170,7 @@ func TestTheStoryOfAnAgent(t *testing.T) {
 	code("web.py", "import no_such_module\n")
 	h.pitboss("restart", "--pool", "web").want(t, 69, "No module named 'no_such_module'", "the old workers serve on")
 	tr.awaitAnswers("two")
-	code("web.py", fmt.Sprintf(storyTools, "two"))
+	code("web.py", storyTools(t, "two"))
 
 	quiet := tr.p99()
 	code("side.py", "import os\nos._exit(1)\n")
