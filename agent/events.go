@@ -29,8 +29,8 @@ type event struct {
 // strictEvents makes emit panic where an event does not fit the registry. Tests set it before anything runs.
 var strictEvents bool
 
-// emit publishes an event and writes its line to the log: one call, so that the two never differ. It waits for nothing but the
-// log's own write, and may be called with any lock of the agent held.
+// emit publishes an event and writes its line to the log: one call, so that the two never differ. It waits for
+// nothing, if the log's writer does not (LogWriter), and may be called with any lock of the agent held.
 func (a *Agent) emit(kind *eventKind, fields ...slog.Attr) {
 	if strictEvents {
 		if err := kind.check(fields); err != nil {
@@ -52,6 +52,9 @@ func (p *pool) emit(kind *eventKind, fields ...slog.Attr) {
 func (w *worker) emit(kind *eventKind, fields ...slog.Attr) {
 	w.pool.emit(kind, append([]slog.Attr{slog.String("worker", w.id)}, fields...)...)
 }
+
+// LogLost says in the log and the events that lines of the log were lost: LogWriter.OnLost takes it.
+func (a *Agent) LogLost(lines uint64) { a.emit(logDropped, slog.Int64("lines", int64(lines))) }
 
 // check says what of an emission is not in the registry.
 func (k *eventKind) check(fields []slog.Attr) error {

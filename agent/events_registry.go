@@ -69,6 +69,7 @@ var (
 	agentSweepRefused = &eventKind{"agent.sweep_refused", classAgent, slog.LevelWarn, "the record of an earlier run is not believed, and nothing was swept", []eventField{causeField}}
 	agentReloaded     = &eventKind{"agent.reloaded", classAgent, slog.LevelInfo, "configuration reloaded", []eventField{text("change", "one thing that changed")}}
 	agentReloadFailed = &eventKind{"agent.reload_failed", classAgent, slog.LevelError, "the reload failed", []eventField{causeField}}
+	logDropped        = &eventKind{"log.dropped", classAgent, slog.LevelWarn, "lines of the log were lost: whoever reads it was too slow", []eventField{number("lines", "lines", "that were lost since this was last said")}}
 	agentStray        = &eventKind{"agent.stray_killed", classAgent, slog.LevelWarn, "killed a stray process that fell to the agent", []eventField{number("pid", "", "its process id")}}
 
 	watchdogArmed  = &eventKind{"watchdog.armed", classWatchdog, slog.LevelInfo, "the watchdog answers", []eventField{number("pid", "", "process id of the watchdog"), text("from", "its state before")}}
@@ -103,7 +104,7 @@ var (
 
 // eventKinds is every row, sorted by class and name.
 var eventKinds = []*eventKind{
-	agentCertRefused, agentDied, agentIdle, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
+	agentCertRefused, agentDied, agentIdle, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed, logDropped,
 	watchdogArmed, watchdogLost, watchdogSilent,
 	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, poolRestartFailed, poolRestarted, poolScaled, poolState,
 	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,

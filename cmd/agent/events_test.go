@@ -17,6 +17,7 @@ var notEmitted = map[string]string{
 	"agent.no_pools":       "needs an agent without a pool; nothing else would happen in it",
 	"agent.stray_killed":   "a process falls to the agent only when its launcher and keeper die together in a race",
 	"agent.stopped":        "emitted when every process is gone, in the moment in which the API ends: only a follower sees it (TestFollowersAreToldOfTheEnd)",
+	"log.dropped":          "needs a standard error that nobody reads; TestAnAgentWhoseLogNobodyReadsServes sees it",
 	"heartbeat.reported":   "needs heartbeat.on_lost: report and a worker lost for longer than the least timeout of 5 s",
 	"keeper.killed":        "needs a keeper that does not end within 5 s",
 	"pool.launcher.killed": "needs a launcher that does not end within 5 s",

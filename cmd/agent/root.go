@@ -24,6 +24,7 @@ type global struct {
 	instance string
 	stdout   io.Writer
 	stderr   io.Writer
+	log      *agent.LogWriter // of a process that is an agent: stderr is this one
 }
 
 // execute runs one command line and returns its exit code.
@@ -31,7 +32,11 @@ func execute(args []string) int {
 	g := &global{stdout: os.Stdout, stderr: os.Stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
-	return report(g.stderr, g.unreachable(root.ExecuteContext(context.Background())))
+	code := report(g.stderr, g.unreachable(root.ExecuteContext(context.Background())))
+	if g.log != nil {
+		g.log.Close()
+	}
+	return code
 }
 
 // unreachable says the same of an agent that does not answer, whichever command has found out.

@@ -191,7 +191,7 @@ type privateRun struct {
 	place   place
 	oneCall bool
 	caller  *endOfInput // nil when nobody's end is waited for
-	log     *slog.Logger
+	logger  *slog.Logger
 	agent   *agent.Agent
 }
 
@@ -200,9 +200,9 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 	if !r.oneCall && len(command) == 0 {
 		level = "info"
 	}
-	r.log = newLog(agent.LogConfig{Level: level, Format: "text"})
-	a, err := newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version, GuardFD: fd,
-		Log: r.log, Output: func(_, process, _ string, _ uint64, line string) { fmt.Fprintf(r.stderr, "[%s] %s\n", process, line) }})
+	r.logger = r.openLog(agent.LogConfig{Level: level, Format: "text"})
+	a, err := r.newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version, GuardFD: fd,
+		Log: r.logger, Output: func(_, process, _ string, _ uint64, line string) { fmt.Fprintf(r.stderr, "[%s] %s\n", process, line) }})
 	if err != nil {
 		return err
 	}

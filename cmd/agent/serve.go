@@ -48,7 +48,7 @@ func serve(g *global, config, runtimeDir string) error {
 	if !supervised && cfg.Watchdog.Mode != "off" {
 		return underWatchdog(cfg, p, os.Args[1:])
 	}
-	log := newLog(cfg.Log)
+	log := g.openLog(cfg.Log)
 	if !supervised {
 		log.Warn("running without a watchdog: tier group; a SIGKILL of the agent leaves clean-up to the keepers alone")
 	}
@@ -56,7 +56,7 @@ func serve(g *global, config, runtimeDir string) error {
 	if err != nil {
 		return fail(exitConfig, "", "%w", err)
 	}
-	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
+	a, err := g.newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
 		GuardFD: fd, Listeners: listeners, Log: log,
 		Reload: func() (agent.Config, error) {
 			cfg, _, err := agent.LoadAll(file, os.Environ())
@@ -70,7 +70,7 @@ func serve(g *global, config, runtimeDir string) error {
 	}
 	done := make(chan struct{})
 	signals := make(chan struct{})
-	go func() { defer close(signals); handleSignals(a, log, done) }()
+	go func() { defer close(signals); handleSignals(a, g.log, done) }()
 	err = a.Run(rootContext())
 	close(done)
 	<-signals

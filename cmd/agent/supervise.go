@@ -127,7 +127,7 @@ func underWatchdog(cfg agent.Config, p place, args []string) error {
 }
 
 // newAgent builds the agent of this process and makes main tell its watchdog how it ends.
-func newAgent(o agent.Options) (*agent.Agent, error) {
+func (g *global) newAgent(o agent.Options) (*agent.Agent, error) {
 	debug.SetTraceback("all") // an ABRT of the watchdog shows every goroutine
 	signal.Ignore(syscall.SIGPIPE)
 	for _, dir := range []string{o.LibraryDir, o.RuntimeDir} {
@@ -139,13 +139,14 @@ func newAgent(o agent.Options) (*agent.Agent, error) {
 	if err != nil {
 		return nil, fail(exitConfig, "", "%w", err)
 	}
+	g.log.OnLost(a.LogLost)
 	supervised.Store(a)
 	return a, nil
 }
 
 // handleSignals turns signals into orders until done is closed: INT and TERM drain, a second one hurries, QUIT prints all
 // goroutines and goes on.
-func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
+func handleSignals(a *agent.Agent, log *agent.LogWriter, done <-chan struct{}) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
@@ -160,7 +161,7 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 			switch {
 			case s == syscall.SIGQUIT:
 				stacks := make([]byte, 4<<20)
-				os.Stderr.Write(stacks[:runtime.Stack(stacks, true)])
+				log.Dump(stacks[:runtime.Stack(stacks, true)])
 			case s == syscall.SIGHUP:
 				reloads.Go(func() {
 					_, _ = a.Reload(context.Background()) // an event tells how it went
@@ -170,7 +171,7 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 			default:
 				stopping = true
 				if n := a.Running(); n > 0 {
-					fmt.Fprintf(os.Stderr, "pitboss: %s running, again to kill now\n", counted(n, "call"))
+					fmt.Fprintf(log, "pitboss: %s running, again to kill now\n", counted(n, "call"))
 				}
 				a.Stop(s.String())
 			}
@@ -178,15 +179,18 @@ func handleSignals(a *agent.Agent, log *slog.Logger, done <-chan struct{}) {
 	}
 }
 
-// newLog is the agent's own log, on stderr.
-func newLog(cfg agent.LogConfig) *slog.Logger {
+// openLog is the agent's own log, on stderr. From here on whatever this process says there goes the same way, which never
+// waits for its reader; execute closes it.
+func (g *global) openLog(cfg agent.LogConfig) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(cfg.Level)) // validated with the configuration
+	g.log = agent.NewLogWriter(os.Stderr)
+	g.stderr = g.log
 	options := &slog.HandlerOptions{Level: level}
 	if cfg.Format == "json" || (cfg.Format == "auto" && !term.IsTerminal(int(os.Stderr.Fd()))) {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
+		return slog.New(slog.NewJSONHandler(g.log, options))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	return slog.New(slog.NewTextHandler(g.log, options))
 }
 
 // configFile is --config, or the system's file if there is one.
