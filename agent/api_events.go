@@ -17,6 +17,9 @@ type watcher interface {
 
 func (s *adminService) WatchEvents(in *pb.WatchEventsRequest, out grpc.ServerStreamingServer[pb.WatchEventsResponse]) error {
 	err := s.core.WatchEvents(out.Context(), in.GetFollow(), in.GetPrefix(), func(e Event) error {
+		if e.Lost > 0 {
+			return out.Send(&pb.WatchEventsResponse{Lost: e.Lost})
+		}
 		fields, err := e.FieldsJSON()
 		if err != nil {
 			return failf(Internal, "%v", err)
@@ -31,6 +34,9 @@ func (s *adminService) WatchEvents(in *pb.WatchEventsRequest, out grpc.ServerStr
 
 func (s *adminService) WatchLogs(in *pb.WatchLogsRequest, out grpc.ServerStreamingServer[pb.WatchLogsResponse]) error {
 	err := s.core.WatchLogs(out.Context(), in.GetPool(), in.GetWorker(), in.GetFollow(), func(l Line) error {
+		if l.Lost > 0 {
+			return out.Send(&pb.WatchLogsResponse{Lost: l.Lost})
+		}
 		return out.Send(&pb.WatchLogsResponse{Time: timestamppb.New(l.Time), Pool: l.Pool, Worker: l.Worker, Stream: l.Stream, CallId: l.Call, Line: l.Text})
 	})
 	if err != nil {

@@ -18,6 +18,7 @@ type Event struct {
 	Time   time.Time
 	Name   string
 	Fields []slog.Attr // as the registry lists them
+	Lost   uint64      // not 0: no event, but so many that a follower was too slow for; the rest is empty
 }
 
 // event is an Event before it has a number.
@@ -85,14 +86,32 @@ func seconds(name string, d time.Duration) slog.Attr {
 }
 
 // WatchEvents hands the kept events whose name begins with prefix to take, oldest first, and with follow those that come,
-// until ctx or the agent ends or take fails.
+// until ctx or the agent ends or take fails. A prefix that no registered event has is an *Error.
 func (a *Agent) WatchEvents(ctx context.Context, follow bool, prefix string, take func(Event) error) error {
+	if err := checkPrefix(prefix); err != nil {
+		return err
+	}
 	return a.events.each(ctx.Done(), follow, func(e entry[event]) error {
 		if !strings.HasPrefix(e.value.kind.name, prefix) {
 			return nil
 		}
 		return take(Event{Seq: e.seq, Time: e.time, Name: e.value.kind.name, Fields: e.value.fields})
-	})
+	}, func(n uint64) error { return take(Event{Lost: n}) })
+}
+
+// checkPrefix refuses a prefix that no event of this agent can have.
+func checkPrefix(prefix string) error {
+	var words []string // the first word of each
+	for _, name := range EventNames() {
+		if strings.HasPrefix(name, prefix) {
+			return nil
+		}
+		word, _, _ := strings.Cut(name, ".")
+		if word += "."; len(words) == 0 || words[len(words)-1] != word {
+			words = append(words, word)
+		}
+	}
+	return failf(BadArguments, "no event's name begins with %q%s; events begin with %s", prefix, nearName(prefix, append(EventNames(), words...)), strings.Join(words, " "))
 }
 
 // FieldsJSON is the fields as one JSON object, in their order.

@@ -28,6 +28,7 @@ type feed[T any] struct {
 	seq      uint64
 	lost     uint64 // entries that followers did not get
 	closed   bool
+	last     uint64 // seq when it was closed
 	follow   map[*follower[T]]struct{}
 }
 
@@ -108,7 +109,7 @@ func (f *feed[T]) leave(s *follower[T]) {
 func (f *feed[T]) close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.closed = true
+	f.closed, f.last = true, f.seq
 	for s := range f.follow {
 		close(s.entries)
 		delete(f.follow, s)
@@ -116,15 +117,18 @@ func (f *feed[T]) close() {
 }
 
 // each hands every kept entry, and with follow every later one, to take, until that fails, done is closed or the feed is.
-func (f *feed[T]) each(done <-chan struct{}, follow bool, take func(entry[T]) error) error {
+// Where it was too slow for some, lost is told how many, in their place.
+func (f *feed[T]) each(done <-chan struct{}, follow bool, take func(entry[T]) error, lost func(uint64) error) error {
 	kept, s := f.read(follow)
 	if s != nil {
 		defer f.leave(s)
 	}
+	last := uint64(0)
 	for _, e := range kept {
 		if err := take(e); err != nil {
 			return err
 		}
+		last = e.seq
 	}
 	if s == nil {
 		return nil
@@ -133,13 +137,32 @@ func (f *feed[T]) each(done <-chan struct{}, follow bool, take func(entry[T]) er
 		select {
 		case e, open := <-s.entries:
 			if !open {
-				return nil
+				return f.tellGap(last, f.end()+1, lost)
+			}
+			if err := f.tellGap(last, e.seq, lost); err != nil {
+				return err
 			}
 			if err := take(e); err != nil {
 				return err
 			}
+			last = e.seq
 		case <-done:
 			return nil
 		}
 	}
+}
+
+// tellGap tells of the entries between two, if there are any.
+func (f *feed[T]) tellGap(last, next uint64, lost func(uint64) error) error {
+	if next <= last+1 {
+		return nil
+	}
+	return lost(next - last - 1)
+}
+
+// end is the seq of the last entry that followers could get.
+func (f *feed[T]) end() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
 }

@@ -58,7 +58,7 @@ func TestFollowersLoseNothingWhileTheyReadAndStopNobodyWhenTheyDoNot(t *testing.
 				}
 				next = e.seq + 1
 				return nil
-			})
+			}, func(n uint64) error { t.Errorf("%d are lost", n); return nil })
 			if err != nil || next != all+1 {
 				t.Errorf("%v, ended before %d", err, next)
 			}

@@ -31,6 +31,7 @@ type Line struct {
 	Stream string // stdout, stderr
 	Call   uint64 // that ran then; 0 for none
 	Text   string
+	Lost   uint64 // not 0: no line, but so many that a follower was too slow for; the rest is empty
 }
 
 // WatchLogs hands the kept lines of one pool, one worker or all to take, oldest first, and with follow those that come,
@@ -48,8 +49,8 @@ func (a *Agent) WatchLogs(ctx context.Context, pool, worker string, follow bool,
 		if (pool != "" && l.pool != pool) || (worker != "" && l.process != worker) {
 			return nil
 		}
-		return take(Line{e.time, l.pool, l.process, l.stream, l.call, l.text})
-	})
+		return take(Line{Time: e.time, Pool: l.pool, Worker: l.process, Stream: l.stream, Call: l.call, Text: l.text})
+	}, func(n uint64) error { return take(Line{Lost: n}) })
 }
 
 // knowsWorker says whether there is such a worker, or a line of one that is gone.

@@ -12,10 +12,11 @@ import (
 
 // Event is one thing that happened in the agent.
 type Event struct {
-	Seq    uint64          `json:"seq"` // a gap means that the stream was too slow for the events between, or a prefix was given
+	Seq    uint64          `json:"seq"` // grows by one with each event of any name
 	Time   time.Time       `json:"time"`
 	Name   string          `json:"name"` // as docs/events.md lists them
 	Fields json.RawMessage `json:"fields"`
+	Lost   uint64          `json:"lost,omitempty"` // not 0: no event, but so many of any name that this stream was too slow for; the rest is empty
 }
 
 // Line is one line that a worker or a launcher wrote.
@@ -26,6 +27,7 @@ type Line struct {
 	Stream string    `json:"stream"` // stdout, stderr
 	Call   uint64    `json:"call"`   // that ran then; 0 for none
 	Text   string    `json:"line"`
+	Lost   uint64    `json:"lost,omitempty"` // not 0: no line, but so many of any pool that this stream was too slow for; the rest is empty
 }
 
 // Events hands the last events whose name begins with prefix to take, oldest first; with follow also those that come, until
@@ -36,7 +38,7 @@ func (c *Client) Events(ctx context.Context, prefix string, follow bool, take fu
 		return errorOf(err)
 	}
 	return each(stream.Recv, func(m *pb.WatchEventsResponse) error {
-		return take(Event{m.GetSeq(), m.GetTime().AsTime(), m.GetName(), json.RawMessage(m.GetFieldsJson())})
+		return take(Event{m.GetSeq(), m.GetTime().AsTime(), m.GetName(), json.RawMessage(m.GetFieldsJson()), m.GetLost()})
 	})
 }
 
@@ -47,7 +49,7 @@ func (c *Client) Logs(ctx context.Context, pool, worker string, follow bool, tak
 		return errorOf(err)
 	}
 	return each(stream.Recv, func(m *pb.WatchLogsResponse) error {
-		return take(Line{m.GetTime().AsTime(), m.GetPool(), m.GetWorker(), m.GetStream(), m.GetCallId(), m.GetLine()})
+		return take(Line{m.GetTime().AsTime(), m.GetPool(), m.GetWorker(), m.GetStream(), m.GetCallId(), m.GetLine(), m.GetLost()})
 	})
 }
 

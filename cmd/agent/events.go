@@ -22,36 +22,18 @@ func newEventsCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "events", Short: "show what has happened in the agent: its last 1 000 events, a line each", Args: cobra.NoArgs,
 		Example: "  pitboss events -f --prefix worker.      every worker's start and end, from now on too",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !anEventBegins(prefix) {
-				return fail(exitUsage, "events begin with "+strings.Join(eventPrefixes(), " "), "no event's name begins with %q", prefix)
-			}
-			return g.watch(cmd.Context(), follow, func(ctx context.Context, c *client.Client) error {
+			err := g.watch(cmd.Context(), follow, func(ctx context.Context, c *client.Client) error {
 				return c.Events(ctx, prefix, follow, g.printEvent)
 			})
+			var remote *client.Error
+			if errors.As(err, &remote) && remote.Reason == client.BadArguments { // the agent knows its events; the argument is this command's own
+				return fail(exitUsage, "", "%s", remote.Message)
+			}
+			return err
 		}}
 	c.Flags().BoolVarP(&follow, "follow", "f", false, "stay, and show what happens from now on")
 	c.Flags().StringVar(&prefix, "prefix", "", "only events whose name begins so, such as worker. or pool.state")
 	return c
-}
-
-func anEventBegins(prefix string) bool {
-	for _, name := range agent.EventNames() {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
-}
-
-// eventPrefixes is the first word of each event, once.
-func eventPrefixes() (words []string) {
-	for _, name := range agent.EventNames() {
-		word, _, _ := strings.Cut(name, ".")
-		if len(words) == 0 || words[len(words)-1] != word+"." {
-			words = append(words, word+".")
-		}
-	}
-	return words
 }
 
 func newLogsCommand(g *global) *cobra.Command {
@@ -101,6 +83,9 @@ func (g *global) watch(ctx context.Context, follow bool, run func(context.Contex
 const shownTime = "2006-01-02 15:04:05.000"
 
 func (g *global) printEvent(e client.Event) error {
+	if e.Lost > 0 {
+		return g.printLost(e.Lost, "event")
+	}
 	if g.json {
 		return g.printJSONLine(e)
 	}
@@ -141,6 +126,9 @@ func shownFields(object []byte) (string, error) {
 }
 
 func (g *global) printLine(l client.Line) error {
+	if l.Lost > 0 {
+		return g.printLost(l.Lost, "line")
+	}
 	if g.json {
 		return g.printJSONLine(l)
 	}
@@ -152,6 +140,14 @@ func (g *global) printLine(l client.Line) error {
 		from += fmt.Sprintf(" call %d", l.Call)
 	}
 	return g.printText("%s  [%s %s] %s\n", l.Time.Local().Format(shownTime), from, l.Stream, l.Text)
+}
+
+// printLost stands where the stream has a gap; in JSON it is an object of its own.
+func (g *global) printLost(n uint64, noun string) error {
+	if g.json {
+		return g.printJSONLine(map[string]uint64{"lost": n})
+	}
+	return g.printText("… %s lost: this reader is too slow\n", counted(int(n), noun))
 }
 
 func (g *global) printJSONLine(v any) error {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"slices"
 	"strconv"
@@ -170,4 +171,76 @@ func TestAnAgentWhoseLogNobodyReadsStops(t *testing.T) {
 	if code := s.exit(); code != 0 {
 		t.Errorf("the agent ended with %d", code)
 	}
+}
+
+// TestAReaderThatIsTooSlowIsTold: a follower whose output nobody reads misses lines; the gap is in its place, and counted.
+func TestAReaderThatIsTooSlowIsTold(t *testing.T) {
+	h := newHost(t)
+	must(t, os.WriteFile(h.path("tools.py"), []byte(loudTools), 0o644))
+	s := h.serve(onePool)
+	const all = 1900 // below what one worker may write at once without a line being dropped, and 11 MB
+	readers := map[string]*os.File{}
+	followers := map[string]*service{}
+	for name, args := range map[string][]string{"text": {"logs", "-f"}, "json": {"logs", "-f", "--json"}} {
+		reader, writer, err := os.Pipe()
+		must(t, err)
+		t.Cleanup(func() { _ = reader.Close() })
+		c := h.command("pitboss", args...)
+		c.Stdout = writer
+		readers[name], followers[name] = reader, h.start(c)
+		_ = writer.Close()
+	}
+	marks := map[string]*bufio.Reader{}
+	for name, reader := range readers { // it follows once a line comes
+		marks[name] = bufio.NewReader(reader)
+		line := make(chan string, 1)
+		go func() { text, _ := marks[name].ReadString('\n'); line <- text }()
+		h.await("followed", func() bool {
+			h.pitboss("call", "say").want(t, 0)
+			return len(line) == 1
+		})
+		<-line
+	}
+	h.pitboss("call", "loud", "n="+strconv.Itoa(all)).want(t, 0)
+	h.await("read by the agent", func() bool { // the pipe is read beside the call's answer
+		return strings.Contains(h.pitboss("logs").stdout, fmt.Sprintf("flood-%d-", all-1))
+	})
+	for name, reader := range marks {
+		var got, lost atomic.Int64
+		end := make(chan struct{})
+		go func() {
+			defer close(end)
+			for {
+				line, err := reader.ReadString('\n')
+				if err != nil {
+					return
+				}
+				var gap struct{ Lost int64 }
+				switch {
+				case strings.Contains(line, "flood-"):
+					got.Add(1)
+				case name == "json" && json.Unmarshal([]byte(line), &gap) == nil && line == fmt.Sprintf("{\"lost\":%d}\n", gap.Lost):
+					lost.Add(gap.Lost)
+				case name == "text" && strings.HasSuffix(line, "lost: this reader is too slow\n"):
+					if _, err := fmt.Sscanf(line, "… %d line", &gap.Lost); err != nil {
+						t.Errorf("%q: %v", line, err)
+					}
+					lost.Add(gap.Lost)
+				}
+			}
+		}()
+		h.await("told of the gap: "+name, func() bool { // it is told where the next line comes
+			h.pitboss("call", "say").want(t, 0)
+			return lost.Load() > 0
+		})
+		must(t, followers[name].cmd.Process.Signal(syscall.SIGINT))
+		followers[name].exit()
+		<-end
+		t.Logf("%s: %d lines read, %d lost", name, got.Load(), lost.Load())
+		if got.Load() == all || got.Load()+lost.Load() < all {
+			t.Errorf("%s: %d lines read and %d lost of %d", name, got.Load(), lost.Load(), all)
+		}
+	}
+	h.pitboss("stop").want(t, 0)
+	s.exit()
 }

@@ -1287,14 +1287,17 @@ func (x *WatchEventsRequest) GetPrefix() string {
 // WatchEventsResponse is one event.
 type WatchEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its number, growing by one; a gap means that this stream was too slow for the events between.
+	// Its number, growing by one for each event of the agent, whatever its name.
 	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
 	// When it happened.
 	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
 	// Its name, as docs/events.md lists them.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// Its fields, one JSON object.
-	FieldsJson    string `protobuf:"bytes,4,opt,name=fields_json,json=fieldsJson,proto3" json:"fields_json,omitempty"`
+	FieldsJson string `protobuf:"bytes,4,opt,name=fields_json,json=fieldsJson,proto3" json:"fields_json,omitempty"`
+	// Not 0: this message is no event, and the rest of it is empty. So many events, of any name, came here while the stream was too
+	// slow to take them.
+	Lost          uint64 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1355,6 +1358,13 @@ func (x *WatchEventsResponse) GetFieldsJson() string {
 		return x.FieldsJson
 	}
 	return ""
+}
+
+func (x *WatchEventsResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
 }
 
 // WatchLogsRequest says whose lines.
@@ -1435,7 +1445,10 @@ type WatchLogsResponse struct {
 	// Id of the call that ran then; 0 for none.
 	CallId uint64 `protobuf:"varint,5,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
 	// The line without its end.
-	Line          string `protobuf:"bytes,6,opt,name=line,proto3" json:"line,omitempty"`
+	Line string `protobuf:"bytes,6,opt,name=line,proto3" json:"line,omitempty"`
+	// Not 0: this message is no line, and the rest of it is empty. So many lines, of any pool, came here while the stream was too
+	// slow to take them.
+	Lost          uint64 `protobuf:"varint,7,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1512,6 +1525,13 @@ func (x *WatchLogsResponse) GetLine() string {
 	return ""
 }
 
+func (x *WatchLogsResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
 var File_pitboss_v1_admin_proto protoreflect.FileDescriptor
 
 const file_pitboss_v1_admin_proto_rawDesc = "" +
@@ -1576,24 +1596,26 @@ const file_pitboss_v1_admin_proto_rawDesc = "" +
 	"\achanges\x18\x01 \x03(\tR\achanges\"D\n" +
 	"\x12WatchEventsRequest\x12\x16\n" +
 	"\x06follow\x18\x01 \x01(\bR\x06follow\x12\x16\n" +
-	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\x8c\x01\n" +
+	"\x06prefix\x18\x02 \x01(\tR\x06prefix\"\xa0\x01\n" +
 	"\x13WatchEventsResponse\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1f\n" +
 	"\vfields_json\x18\x04 \x01(\tR\n" +
-	"fieldsJson\"V\n" +
+	"fieldsJson\x12\x12\n" +
+	"\x04lost\x18\x05 \x01(\x04R\x04lost\"V\n" +
 	"\x10WatchLogsRequest\x12\x12\n" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x16\n" +
-	"\x06follow\x18\x03 \x01(\bR\x06follow\"\xb4\x01\n" +
+	"\x06follow\x18\x03 \x01(\bR\x06follow\"\xc8\x01\n" +
 	"\x11WatchLogsResponse\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x16\n" +
 	"\x06worker\x18\x03 \x01(\tR\x06worker\x12\x16\n" +
 	"\x06stream\x18\x04 \x01(\tR\x06stream\x12\x17\n" +
 	"\acall_id\x18\x05 \x01(\x04R\x06callId\x12\x12\n" +
-	"\x04line\x18\x06 \x01(\tR\x04line2\xb7\a\n" +
+	"\x04line\x18\x06 \x01(\tR\x04line\x12\x12\n" +
+	"\x04lost\x18\a \x01(\x04R\x04lost2\xb7\a\n" +
 	"\x05Admin\x12?\n" +
 	"\x06Status\x12\x19.pitboss.v1.StatusRequest\x1a\x1a.pitboss.v1.StatusResponse\x129\n" +
 	"\x04Ping\x12\x17.pitboss.v1.PingRequest\x1a\x18.pitboss.v1.PingResponse\x129\n" +
