@@ -85,9 +85,12 @@ var (
 	launcherLost        = &eventKind{"pool.launcher.lost", classPool, slog.LevelWarn, "launcher died; its workers serve on, a new generation starts", []eventField{poolField, launcherField, levelField}}
 	launcherStartFailed = &eventKind{"pool.launcher.start_failed", classPool, slog.LevelWarn, "launcher did not start", []eventField{poolField, tryField, causeField}}
 	launcherLate        = &eventKind{"pool.launcher.late", classPool, slog.LevelWarn, "launcher did not answer in time", []eventField{poolField, launcherField, number("times", "times", "it has not; at 2 it is killed")}}
+	launcherRefused     = &eventKind{"pool.launcher.refused", classPool, slog.LevelWarn, "launcher cannot fork; each worker starts with a fresh interpreter", []eventField{poolField, launcherField, levelField, text("reason", "THREADS or CUDA: what a fork would break"), text("message", "what was found after which import, and what to do")}}
 	launcherKilled      = &eventKind{"pool.launcher.killed", classPool, slog.LevelWarn, "launcher does not end; killing it", []eventField{poolField, launcherField}}
 
-	workerStarted     = &eventKind{"worker.started", classProcess, slog.LevelDebug, "worker started", []eventField{poolField, workerField, number("pid", "", "its process id"), number("keeper_pid", "", "of its keeper"), levelField}}
+	workerStarted = &eventKind{"worker.started", classProcess, slog.LevelDebug, "worker started", []eventField{poolField, workerField, number("pid", "", "its process id"), number("keeper_pid", "", "of its keeper"), levelField,
+		number("start_ticks", "clock ticks", "since boot, when its process began (field 22 of /proc/PID/stat): with the pid it names the process for ever; absent when it has ended already"),
+		text("config_hash", "of the pool's settings that it runs with, workers excepted: 12 hexadecimal digits of their SHA-256")}}
 	workerReady       = &eventKind{"worker.ready", classProcess, slog.LevelInfo, "worker ready", []eventField{poolField, workerField, number("pid", "", "its process id"), span("after_s", "from the order to start it to its first answer")}}
 	workerStartFailed = &eventKind{"worker.start_failed", classProcess, slog.LevelWarn, "worker did not start", []eventField{poolField, workerField, tryField, causeField}}
 	workerExited      = &eventKind{"worker.exited", classProcess, slog.LevelInfo, "worker exited", []eventField{poolField, workerField, number("pid", "", "its process id"), text("end", "exit code or signal, and who ended it and why"),
@@ -106,7 +109,7 @@ var (
 var eventKinds = []*eventKind{
 	agentCertRefused, agentDied, agentIdle, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed, logDropped,
 	watchdogArmed, watchdogLost, watchdogSilent,
-	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, poolRestartFailed, poolRestarted, poolScaled, poolState,
+	launcherExited, launcherKilled, launcherLate, launcherLost, launcherRefused, launcherStartFailed, launcherStarted, poolRestartFailed, poolRestarted, poolScaled, poolState,
 	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
 	heartbeatMissed, heartbeatReported, heartbeatVerdict,
 }

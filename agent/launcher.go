@@ -37,6 +37,7 @@ type launcher struct {
 
 	python, executable, start string // set before ready is closed
 	refused                   string // why it cannot fork; empty when it can
+	refusal                   refusal
 	ready                     chan struct{}
 	failure                   *Error        // set before failed is closed
 	failed                    chan struct{} // it could not start; failure says why
@@ -226,8 +227,7 @@ func (l *launcher) becomeReady(r launcherReport) {
 	}
 	l.doing, l.start = "", r.Start
 	if r.Refusal != nil {
-		l.refused = r.Refusal.Reason + ": " + r.Refusal.Message
-		l.log.Warn("pool cannot fork its workers and starts a fresh interpreter for each", "pool", l.pool, "reason", l.refused)
+		l.refused, l.refusal = r.Refusal.Reason+": "+r.Refusal.Message, *r.Refusal
 	}
 	close(l.ready)
 }

@@ -206,7 +206,7 @@ func (p *pool) showProcess(w *worker) {
 	p.mu.Lock()
 	w.shown.pid, w.shown.keeper = w.process.pid, w.keeper.pid
 	p.mu.Unlock()
-	w.emit(workerStarted, slog.Int("pid", w.process.pid), slog.Int("keeper_pid", w.keeper.pid), slog.Int("generation", w.generation))
+	w.emitStarted()
 }
 
 func (p *pool) showDoing(w *worker, doing string) {

@@ -68,6 +68,9 @@ func (p *pool) newLauncher(cfg *poolSettings) (*launcher, error) {
 		defer timeout.Stop()
 		select {
 		case <-l.ready:
+			if l.refused != "" {
+				p.emit(launcherRefused, slog.Int("pid", l.process.pid), slog.Int("generation", l.generation), slog.String("reason", l.refusal.Reason), slog.String("message", l.refusal.Message))
+			}
 		case <-l.failed:
 		case <-timeout.C:
 			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s", p.name, cfg.Timeouts.Start))

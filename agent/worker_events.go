@@ -1,9 +1,37 @@
 package agent
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"time"
 )
+
+// emitStarted tells of a worker's process before any user code runs in it.
+func (w *worker) emitStarted() {
+	fields := []slog.Attr{slog.Int("pid", w.process.pid), slog.Int("keeper_pid", w.keeper.pid), slog.Int("generation", w.generation)}
+	if start, alive := startTime(w.process.pid); alive {
+		fields = append(fields, slog.Int64("start_ticks", int64(start)))
+	}
+	w.emit(workerStarted, append(fields, slog.String("config_hash", w.cfg.hash()))...)
+}
+
+// hash tells two settings of workers apart. How many workers there are is none of theirs.
+func (s *poolSettings) hash() string {
+	one := s.PoolConfig
+	one.Workers = 0
+	text, err := json.Marshal(struct {
+		Python string
+		Pool   PoolConfig
+	}{s.py.path, one})
+	if err != nil { // only a type that JSON does not know, which the tests would meet at once
+		panic(fmt.Sprintf("cannot encode the settings of pool %q: %v", s.Name, err))
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:6])
+}
 
 // emitExited tells of a worker's end with what the post-mortem knows; c is the call that ended with it, nil for none.
 func (w *worker) emitExited(pm *PostMortem, c *call) {

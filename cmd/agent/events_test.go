@@ -1,8 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -14,18 +14,9 @@ import (
 
 // notEmitted are the registered events that TestEveryEventIsEmitted does not bring about, each with the reason.
 var notEmitted = map[string]string{
-	"agent.no_pools":       "needs an agent without a pool; nothing else would happen in it",
-	"agent.stray_killed":   "a process falls to the agent only when its launcher and keeper die together in a race",
-	"agent.stopped":        "emitted when every process is gone, in the moment in which the API ends: only a follower sees it (TestFollowersAreToldOfTheEnd)",
-	"log.dropped":          "needs a standard error that nobody reads; TestAnAgentWhoseLogNobodyReadsServes sees it",
-	"heartbeat.reported":   "needs heartbeat.on_lost: report and a worker lost for longer than the least timeout of 5 s",
-	"keeper.killed":        "needs a keeper that does not end within 5 s",
-	"pool.launcher.killed": "needs a launcher that does not end within 5 s",
-	"pool.launcher.late":   "needs a launcher that is stopped for the whole start deadline",
-	"watchdog.lost":        "emitted when the agent ends or goes down to tier group; needs on_loss: continue and an agent without its guardian",
-	"agent.stopping":       "as agent.stopped",
-	"agent.swept":          "needs everything killed at one moment; TestTheNextAgentSweeps sees it",
-	"agent.stop_ordered":   "as agent.stopped",
+	"agent.stray_killed": "a process falls to the agent only when its launcher and keeper die together in a race",
+	"log.dropped":        "needs a standard error that nobody reads; TestAnAgentWhoseLogNobodyReadsServes sees it",
+	"heartbeat.reported": "needs heartbeat.on_lost: report and a worker lost for longer than the least timeout of 5 s",
 }
 
 const eventPools = `
@@ -41,17 +32,27 @@ pools:
     adapter: tools.py
     preload: [nowhere_at_all]
     workers: 1
+  - name: threaded
+    adapter: tools.py
+    preload: [threaded]
+    workers: 1
+  - name: late
+    adapter: escape.py
+    timeouts: {start: 2s}
+    workers: 1
 `
 
 // events is what `pitboss events --json` prints.
 func (h *host) events() (all []client.Event) {
 	h.t.Helper()
-	e := h.pitboss("events", "--json")
-	s := bufio.NewScanner(strings.NewReader(e.stdout))
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
+	return eventsOf(h.t, h.pitboss("events", "--json").stdout)
+}
+
+func eventsOf(t *testing.T, lines string) (all []client.Event) {
+	t.Helper()
+	for line := range strings.Lines(lines) {
 		var event client.Event
-		must(h.t, json.Unmarshal(s.Bytes(), &event))
+		must(t, json.Unmarshal([]byte(line), &event))
 		all = append(all, event)
 	}
 	return all
@@ -72,15 +73,37 @@ func TestEveryEventIsEmitted(t *testing.T) {
 	h := newHost(t)
 	must(t, os.WriteFile(h.path("bad.py"), []byte("raise RuntimeError('no model')\n"), 0o644))
 	must(t, os.WriteFile(h.path("pitboss.yaml"), []byte(eventPools), 0o644))
+	must(t, os.WriteFile(h.path("escape.py"), []byte(escape), 0o644))
+	must(t, os.WriteFile(h.path("threaded.py"), []byte("import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"), 0o644))
+	seen := map[string]bool{}
+	ready := func() bool {
+		st, ok := h.status()
+		return ok && (len(st.Pools) == 0 || st.Pools[0].State == "ready" && st.Pools[4].State == "ready")
+	}
+	var follower *service // sees what is emitted while the API ends
 	start := func() *service {
 		s := h.start(h.command("pitboss", "agent", "--config", "pitboss.yaml"))
-		h.await("up", func() bool { st, ok := h.status(); return ok && st.Pools[0].State == "ready" })
+		h.await("up", ready)
+		follow := h.command("pitboss", "events", "-f", "--json")
+		out, err := os.Create(h.path("followed"))
+		must(t, err)
+		defer out.Close()
+		follow.Stdout = out
+		follower = h.start(follow)
+		h.await("followed", func() bool { return strings.Contains(read(t, h.path("followed")), "agent.started") })
 		return s
 	}
-	seen := map[string]bool{}
+	end := func(s *service) int {
+		code := s.exit()
+		follower.exit()
+		for _, e := range eventsOf(t, read(t, h.path("followed"))) {
+			seen[e.Name] = true
+		}
+		return code
+	}
 	s := start()
 	h.pitboss("call", "default/segfault").want(t, 69)
-	for _, name := range []string{"cleanup.completed", "worker.start_failed", "pool.launcher.start_failed"} {
+	for _, name := range []string{"cleanup.completed", "worker.start_failed", "pool.launcher.start_failed", "pool.launcher.refused"} {
 		h.awaitEvent(seen, name)
 	}
 	h.await("replaced", func() bool { st, ok := h.status(); return ok && st.Pools[0].State == "ready" })
@@ -112,7 +135,7 @@ func TestEveryEventIsEmitted(t *testing.T) {
 	must(t, syscall.Kill(st.Watchdog.PID, syscall.SIGCONT))
 	h.awaitEvent(seen, "watchdog.armed")
 	must(t, syscall.Kill(st.Agent.PID, syscall.SIGKILL))
-	if code := s.exit(); code != 70 {
+	if code := end(s); code != 70 {
 		t.Errorf("exit code %d", code)
 	}
 
@@ -121,15 +144,54 @@ func TestEveryEventIsEmitted(t *testing.T) {
 	if now, _ := h.status(); now.LastDeath == nil || now.LastDeath.RunID != st.Agent.RunID {
 		t.Errorf("status says of the last death: %+v", now.LastDeath)
 	}
+	daemon := 0
+	_, err := fmt.Sscan(h.pitboss("call", "late/escape").stdout, &daemon)
+	must(t, err)
+	st, _ = h.status()
+	must(t, syscall.Kill(st.Agent.PID, syscall.SIGSTOP)) // nothing is started from here on
+	var all []int
+	for _, pid := range h.alive() {
+		if pid != daemon && pid != follower.cmd.Process.Pid && syscall.Kill(pid, syscall.SIGSTOP) == nil { // so that none of them sees another's death
+			all = append(all, pid)
+		}
+	}
+	for _, pid := range all {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // a worker that failed may have ended before it was stopped
+	}
+	end(s)
+	h.await("only the daemon left", func() bool { left := h.alive(); return len(left) == 1 && left[0] == daemon })
+
+	s = start()
+	h.awaitEvent(seen, "agent.swept")
+	st, _ = h.status()
+	late := st.Pools[4]
+	must(t, syscall.Kill(late.LauncherPID, syscall.SIGSTOP)) // cannot start the next worker
+	must(t, syscall.Kill(late.Workers[0].PID, syscall.SIGKILL))
+	must(t, syscall.Kill(st.Pools[0].Workers[0].KeeperPID, syscall.SIGSTOP)) // cannot end
+	must(t, syscall.Kill(st.Pools[0].Workers[0].PID, syscall.SIGKILL))
+	h.awaitEvent(seen, "pool.launcher.late")
+	h.awaitEvent(seen, "keeper.killed")
+	h.await("replaced, and one pool without a worker to wait for", func() bool {
+		now, ok := h.status()
+		return ok && ready() && now.Pools[1].State == "failed" && len(now.Pools[1].Workers) == 0 && now.Pools[1].LauncherPID != 0
+	})
+	st, _ = h.status()
+	must(t, syscall.Kill(st.Pools[1].LauncherPID, syscall.SIGSTOP)) // cannot end either
 	h.pitboss("stop").want(t, 0)
-	s.exit()
+	end(s)
 	must(t, os.WriteFile(h.path("pitboss/agent/last-death.json"), []byte(`{"schema":1,"run`), 0o600))
 	must(t, os.WriteFile(h.path("pitboss/agent/run.jsonl"), []byte("{\n"), 0o600))
 	s = start()
 	h.awaitEvent(seen, "agent.certificate_refused")
 	h.awaitEvent(seen, "agent.sweep_refused")
 	h.pitboss("stop").want(t, 0)
-	s.exit()
+	end(s)
+	must(t, os.WriteFile(h.path("pitboss.yaml"), []byte("log: {level: debug}\n"), 0o644))
+	s = start()
+	h.awaitEvent(seen, "agent.no_pools")
+	st, _ = h.status()
+	must(t, syscall.Kill(st.Watchdog.PID, syscall.SIGKILL))
+	end(s)
 
 	for _, name := range agent.EventNames() {
 		if !seen[name] && notEmitted[name] == "" {
