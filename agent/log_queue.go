@@ -41,6 +41,12 @@ func (q *logQueue) take(spare []byte) (batch []byte) {
 	return batch
 }
 
+// written gives the batch's room back, and says whether there is enough of it for a report of what was lost.
+func (q *logQueue) written() (room bool) {
+	q.writing = 0
+	return len(q.pending) <= q.bound/2
+}
+
 // takeLost is how many lines were lost since it was last asked.
 func (q *logQueue) takeLost() uint64 {
 	n := q.lost

@@ -129,7 +129,7 @@ func (w *LogWriter) end() bool {
 func (w *LogWriter) tellLost() {
 	w.mu.Lock()
 	report, n := w.report, uint64(0)
-	if report != nil {
+	if room := w.queue.written(); room && report != nil {
 		n = w.queue.takeLost()
 	}
 	w.mu.Unlock()

@@ -118,10 +118,11 @@ func TestAnAgentWhoseLogNobodyReadsServes(t *testing.T) {
 	}()
 	lost := 0
 	h.await("told what was lost", func() bool {
+		lost = 0
 		for _, e := range h.events() {
 			var fields struct{ Lines int }
 			if e.Name == "log.dropped" && json.Unmarshal(e.Fields, &fields) == nil {
-				lost = fields.Lines
+				lost += fields.Lines
 			}
 		}
 		return lost > 0
