@@ -33,7 +33,7 @@ func TestOutcomesForPeople(t *testing.T) {
 	} {
 		c.o.Call, c.o.Pool, c.o.Tool, c.o.CameIn = 7, "p", "t", began
 		var b bytes.Buffer
-		printOutcome(&b, c.o)
+		printOutcome(screen{Writer: &b}, c.o)
 		for _, want := range c.want {
 			if !strings.Contains(b.String(), want) {
 				t.Errorf("no %q in\n%s", want, &b)
