@@ -13,13 +13,23 @@ PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build demo test check chaos fuzz cover bench gen clean
+.PHONY: help build install demo test check chaos fuzz cover bench gen clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## build bin/pitboss and bin/pitboss-watchdog
 	CGO_ENABLED=0 go build -trimpath -o bin/pitboss ./cmd/agent
 	CGO_ENABLED=0 go build -trimpath -o bin/pitboss-watchdog ./cmd/watchdog
+
+PREFIX ?= /usr/local
+install: build ## install both binaries, man pages and shell completion below PREFIX (DESTDIR is put before it)
+	install -D -t "$(DESTDIR)$(PREFIX)/bin" bin/pitboss bin/pitboss-watchdog
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man1" packaging/man/*.1
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/man/man8" packaging/man/*.8
+	install -d "$(DESTDIR)$(PREFIX)/share/bash-completion/completions" "$(DESTDIR)$(PREFIX)/share/zsh/site-functions" "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
+	bin/pitboss completion bash > "$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pitboss"
+	bin/pitboss completion zsh > "$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_pitboss"
+	bin/pitboss completion fish > "$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pitboss.fish"
 
 $(VENV): python/requirements-dev.txt
 	$(PYTHON) -m venv .venv
