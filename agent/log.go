@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/pitboss-run/pitboss/ipc"
@@ -201,4 +203,20 @@ func (s *journalSink) put(e logEntry, stop <-chan struct{}) error {
 	}
 	line := fmt.Appendf(nil, "<%s>%s\n", strconv.Itoa(e.priority), strings.ReplaceAll(e.message, "\n", " "))
 	return s.fallback.put(logEntry{text: line}, stop)
+}
+
+// PatientStderr is standard error for the last words of a process that must end: a reader that does not read holds it up for
+// logPatience at most, and loses the rest.
+func PatientStderr() io.Writer { return &patientWriter{&stderrSink{out: ipc.NewOutput(2)}} }
+
+type patientWriter struct{ sink *stderrSink }
+
+func (w *patientWriter) Write(text []byte) (int, error) {
+	stop := make(chan struct{})
+	timer := time.AfterFunc(logPatience, func() { close(stop) })
+	defer timer.Stop()
+	if err := w.sink.put(logEntry{text: text}, stop); err != nil {
+		return 0, err
+	}
+	return len(text), nil
 }

@@ -38,6 +38,12 @@ func TestGoldenWithoutAnAgent(t *testing.T) {
 		"pitboss resume now", "pitboss scale default", "pitboss reload now", "pitboss wait now", "pitboss wait --timeout 0s", "pitboss health --timeout x")
 	g.record("pitboss doctor tools.py", examined(h.pitboss("doctor", "tools.py")))
 	g.record("pitboss doctor --json tools.py", examined(h.pitboss("doctor", "--json", "tools.py")))
+	for _, line := range []string{"pitboss bench --calls 100", "pitboss bench --calls 100 --json"} {
+		e := h.pitboss(strings.Fields(line)[1:]...)
+		e.stdout = regexp.MustCompile(`((?:after|p50|p99|max|throughput)\s+|_us": |_ms": |_s": )[1-9][\d.]*`).ReplaceAllString(e.stdout, "$1<number>")
+		g.record(line, e)
+	}
+	g.run("pitboss bench now", "pitboss bench --calls 5", "pitboss bench --python /nowhere/python")
 	g.run("pitboss doctor a b", "pitboss doctor --timeout 0s")
 	for _, line := range []string{"config defaults", "config defaults --json"} {
 		e := h.pitboss(strings.Fields(line)...)

@@ -25,6 +25,11 @@ def talk(lines: int, size: int) -> int:
     return lines
 
 @pitboss.tool
+def fail(lines: int, size: int):
+    talk(lines, size)
+    raise ValueError("told to nobody")
+
+@pitboss.tool
 def add(a: int, b: int) -> int:
     return a + b
 `
@@ -96,11 +101,13 @@ func TestAnAgentEndsThoughNobodyReadsItsLog(t *testing.T) {
 	must(t, err)
 	defer r.Close()
 	defer w.Close()
-	c := h.command("pitboss", "run", "tools.py", "talk", "lines=900", "size=2000")
-	c.Stderr = w
-	s := h.start(c)
-	if code := s.exit(); code != 0 {
-		t.Errorf("exit code %d", code)
+	for tool, want := range map[string]int{"talk": 0, "fail": 1} {
+		c := h.command("pitboss", "run", "tools.py", tool, "lines=900", "size=2000")
+		c.Stderr = w
+		s := h.start(c)
+		if code := s.exit(); code != want {
+			t.Errorf("%s: exit code %d", tool, code)
+		}
 	}
 }
 

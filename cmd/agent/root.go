@@ -34,7 +34,8 @@ func execute(args []string) int {
 	g := &global{stdout: out, stderr: os.Stderr}
 	root := newRoot(g)
 	root.SetArgs(args)
-	return report(g.stderr, out.verdict(g.unreachable(root.ExecuteContext(context.Background()))))
+	err := out.verdict(g.unreachable(root.ExecuteContext(context.Background())))
+	return report(g.stderr, err) // a command may have put another in its place
 }
 
 // unreachable says the same of an agent that does not answer, whichever command has found out.
@@ -63,7 +64,7 @@ func newRoot(g *global) *cobra.Command {
 		newCallsCommand(g), newCancelCommand(g), newExplainCommand(g), newStackCommand(g), newEventsCommand(g), newLogsCommand(g),
 		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
 		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g),
-		newDoctorCommand(g), newCompletionCommand(g))
+		newDoctorCommand(g), newBenchCommand(g), newCompletionCommand(g))
 	help := newHelpCommand()
 	root.SetHelpCommand(help)
 	help.DisableFlagsInUseLine = true

@@ -223,6 +223,7 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 		level = "debug"
 	}
 	log, out := agent.NewLog(agent.LogConfig{Level: level, Format: "text"})
+	r.stderr = agent.PatientStderr()
 	defer out.Close()
 	a, err := newAgent(agent.Options{Config: cfg, Socket: r.place.socket, RuntimeDir: r.place.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version, GuardFD: fd,
 		Log: log, LogWriter: out, Output: func(_, process, _ string, _ uint64, line string) { out.Line("[" + process + "] " + line) }})

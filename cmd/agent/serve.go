@@ -54,6 +54,7 @@ func serve(g *global, config, runtimeDir string) error {
 		return underWatchdog(cfg, p, os.Args[1:])
 	}
 	log, out := agent.NewLog(cfg.Log)
+	g.stderr = agent.PatientStderr()
 	defer out.Close()
 	if !supervised {
 		log.Warn("running without a watchdog: tier group; a SIGKILL of the agent leaves clean-up to the keepers alone")
