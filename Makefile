@@ -50,6 +50,7 @@ test: build $(VENV) ## Go tests with -race, Python tests, golden frames both way
 check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/staticcheck ## format, vet, static analysis, ruff, mypy, proto lint, generated code, imports
 	test -z "$$(gofmt -l agent cmd examples heartbeat ipc python watchdog | tee /dev/stderr)"
 	go vet ./...
+	GOOS=darwin go build ./agent/client && GOOS=windows go build ./agent/client
 	$(TOOLS)/staticcheck ./...
 	cd python && ../.venv/bin/ruff check src tests && ../.venv/bin/mypy
 	cd proto && $(TOOLS)/buf lint && $(TOOLS)/buf breaking --against released.binpb

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 )
 
 // LaunchOptions is what a private agent is made of. Only Adapter must be given.
@@ -62,7 +61,7 @@ func Launch(ctx context.Context, o LaunchOptions) (*Agent, error) {
 	}
 	a := &Agent{cmd: exec.Command(binary, o.arguments()...), life: mine, ended: make(chan struct{})}
 	a.cmd.Dir, a.cmd.Env, a.cmd.Stdin, a.cmd.Stderr = o.Dir, o.Env, theirs, tail
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is the caller's to hear: it may need the agent to end well
+	a.cmd.SysProcAttr = ownGroup()
 	stdout, err := a.cmd.StdoutPipe()
 	if err == nil {
 		err = a.cmd.Start()

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
 
 // systemDir is where the agents of the system have their sockets.
@@ -63,8 +62,7 @@ func OwnDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("cannot use %q: %w", dir, err)
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !info.IsDir() || int(stat.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+	if !info.IsDir() || !ownedByUs(info) || info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("cannot use %q: it must be a directory of ours that nobody else can write", dir)
 	}
 	return nil
