@@ -29,8 +29,11 @@ func workerEnviron(environ []string, runID string) []string {
 	return env
 }
 
-// private says that a variable is the agent's alone.
+// private says that a variable is the agent's alone: the service manager's, our links', and what overrides the configuration.
 func private(name string) bool {
+	if strings.HasPrefix(name, overridePrefix) && !isOwn(name) {
+		return true
+	}
 	switch name {
 	case "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC", "INVOCATION_ID",
 		"JOURNAL_STREAM", "CREDENTIALS_DIRECTORY", "MAINPID", "PITBOSS_RUN_ID":
