@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"sync"
@@ -142,5 +141,5 @@ func followed(h *host) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%s", text)
+	return string(text)
 }
