@@ -13,7 +13,8 @@
 //	   └─ worker.run            one process with its keeper, from the order to spawn to the proof that its tree is empty
 //	      └─ readers            keeper's link, control socket, data socket, stdout, stderr, the pidfd's end
 //
-// The link to the watchdog (guard) has its own reader, which outlives Run, because Bye is the last word.
+// The link to the watchdog (guard) has its own reader, which outlives Run, because Bye is the last word. The log's writer
+// (LogWriter) belongs to whoever opened the log and closes it after Run; whatever logs only queues.
 //
 // A call is carried by its client's goroutine: it meets its worker under pool.mu, and the worker's data reader hands it
 // the answer. No loop is between them.
@@ -24,7 +25,8 @@
 // asked of a launcher, children.mu what the agent has started: it is held from a clone until its pid is recorded.
 // workerLink.dataMu is held while a request is written, which may wait for the worker; no other is held while anything is
 // waited for. Two are never held at once, but for launcher.mu and then its output's, Agent.poolsMu (pools come, go or are told to
-// stop) and then poolLoop.mu, and a feed's own, which is the last. Agent.reloading is held by a whole reload.
+// stop) and then poolLoop.mu, and those that are always the last: a feed's, the log's, a connection's load, the bytes of an output
+// pipe. Agent.reloading is held by a whole reload.
 //
 // # Settings
 //

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent"
@@ -54,27 +53,19 @@ func toolNames(ctx context.Context, c *client.Client) (names []cobra.Completion)
 }
 
 func poolNames(ctx context.Context, c *client.Client) (names []cobra.Completion) {
-	for _, p := range statusOf(ctx, c).Pools {
+	for _, p := range completing(ctx, c).Pools {
 		names = append(names, p.Name)
 	}
 	return names
 }
 
 func workerNames(ctx context.Context, c *client.Client) (names []cobra.Completion) {
-	for _, p := range statusOf(ctx, c).Pools {
+	for _, p := range completing(ctx, c).Pools {
 		for _, w := range p.Workers {
 			names = append(names, w.ID)
 		}
 	}
 	return names
-}
-
-func statusOf(ctx context.Context, c *client.Client) (s agent.Status) {
-	text, err := c.Status(ctx)
-	if err == nil {
-		_ = json.Unmarshal(text, &s) // an answer that cannot be read completes nothing
-	}
-	return s
 }
 
 // completeNames hooks completion into every command: by the name of its first argument, and of its --pool.
@@ -92,4 +83,10 @@ func (g *global) completeNames(root *cobra.Command) {
 			c.ValidArgsFunction = first(g.completion(poolNames))
 		}
 	}
+}
+
+// completing is the status; of an agent whose answer cannot be read nothing is completed.
+func completing(ctx context.Context, c *client.Client) agent.Status {
+	s, _ := statusOf(ctx, c)
+	return s
 }

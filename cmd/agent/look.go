@@ -89,13 +89,9 @@ func newStatusCommand(g *global) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			text, err := c.Status(cmd.Context())
+			s, err := statusOf(cmd.Context(), c)
 			if err != nil {
 				return err
-			}
-			var s agent.Status
-			if err := json.Unmarshal(text, &s); err != nil {
-				return fail(exitInternal, "", "cannot read the status: %w", err)
 			}
 			if g.json {
 				return printJSON(g.stdout, s)
@@ -103,6 +99,18 @@ func newStatusCommand(g *global) *cobra.Command {
 			printStatus(g.people(), s)
 			return nil
 		}}
+}
+
+// statusOf asks an agent for its status.
+func statusOf(ctx context.Context, c *client.Client) (s agent.Status, err error) {
+	text, err := c.Status(ctx)
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(text, &s); err != nil {
+		return s, fail(exitInternal, "", "cannot read the status: %w", err)
+	}
+	return s, nil
 }
 
 const statusIndent = len("watchdog  ")

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
 
-	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/client"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -47,13 +45,9 @@ func newStopCommand(g *global) *cobra.Command {
 // watchEnd takes hold of an agent, and returns what waits for its end: for that of its first process, by pidfd, or where that
 // cannot be seen, as from another pid namespace, for that of its events.
 func watchEnd(ctx context.Context, c *client.Client) (wait func(context.Context) error, err error) {
-	text, err := c.Status(ctx)
+	s, err := statusOf(ctx, c)
 	if err != nil {
 		return nil, err
-	}
-	var s agent.Status
-	if err := json.Unmarshal(text, &s); err != nil {
-		return nil, fail(exitInternal, "", "cannot read the status: %w", err)
 	}
 	pid := s.Watchdog.PID
 	if pid == 0 || s.Watchdog.State == "gone" || s.Watchdog.State == "off" {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -21,13 +20,9 @@ func newWorkersCommand(g *global) *cobra.Command {
 				return err
 			}
 			defer c.Close()
-			text, err := c.Status(cmd.Context())
+			s, err := statusOf(cmd.Context(), c)
 			if err != nil {
 				return err
-			}
-			var s agent.Status
-			if err := json.Unmarshal(text, &s); err != nil {
-				return fail(exitInternal, "", "cannot read the status: %w", err)
 			}
 			rows, err := workersOf(s, pool)
 			if err != nil {
