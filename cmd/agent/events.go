@@ -74,7 +74,7 @@ func (g *global) watch(ctx context.Context, follow bool, run func(context.Contex
 		return &codeError{code: exitInterrupted}
 	case errors.Is(err, errPrinting):
 		return fail(exitFailed, "", "%w", err)
-	case follow && (err == nil || errors.As(err, &remote) && remote.Reason == client.Unreachable):
+	case follow && (err == nil || !mute(err)) && (err == nil || errors.As(err, &remote) && remote.Reason == client.Unreachable):
 		return fail(exitUnavailable, "start it again with `pitboss agent`", "the agent at %q has ended", g.socketPath())
 	}
 	return err

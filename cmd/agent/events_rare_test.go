@@ -30,7 +30,7 @@ var rareEvents = map[string]struct {
 	"pool.fork_refused": {config: "pools: [{name: default, adapter: tools.py, workers: 1, preload: [threaded]}]\n",
 		files: fileTexts{"threaded.py": "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n"}},
 	"heartbeat.reported": {config: "pools: [{name: default, adapter: mute.py, workers: 1, heartbeat: {interval: 1s, timeout: 5s, initial_delay: 0s, on_lost: report}}]\n",
-		files: fileTexts{"mute.py": mute}, do: func(t *testing.T, h *host, _ *service) { h.pitboss("call", "mute").want(t, 0) }},
+		files: fileTexts{"mute.py": holdsItsLock}, do: func(t *testing.T, h *host, _ *service) { h.pitboss("call", "mute").want(t, 0) }},
 	"pool.launcher.late": {config: "pools: [{name: default, adapter: tools.py, workers: 1, timeouts: {start: 1s}}]\n",
 		do: func(t *testing.T, h *host, _ *service) {
 			st, _ := h.status()
@@ -68,8 +68,8 @@ var rareEvents = map[string]struct {
 // fileTexts are texts by name.
 type fileTexts map[string]string
 
-// mute ends the worker's answers without ending, stopping or occupying it: a thread sleeps in C with the interpreter's lock.
-const mute = `
+// holdsItsLock ends the worker's answers without ending, stopping or occupying it: a thread sleeps in C with the interpreter's lock.
+const holdsItsLock = `
 import ctypes, threading, time, pitboss
 
 def hold():

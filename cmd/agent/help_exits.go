@@ -17,6 +17,7 @@ var exitText = exits{
 	exitUsage:       "wrong command line",
 	exitUnavailable: "no agent answers",
 	exitInternal:    "a fault of pitboss",
+	exitTemporary:   "the agent does not answer",
 	exitPermission:  "the socket or your role does not allow it",
 	exitConfig:      "wrong configuration",
 	exitInterrupted: "interrupted",
@@ -35,7 +36,7 @@ func local(more exits) exits {
 // asking are those of a command that asks an agent.
 func asking(more exits) exits {
 	codes := local(nil)
-	for _, code := range []int{exitUnavailable, exitInternal, exitPermission} {
+	for _, code := range []int{exitUnavailable, exitInternal, exitTemporary, exitPermission} {
 		codes[code] = exitText[code]
 	}
 	maps.Copy(codes, more)

@@ -40,7 +40,7 @@ var attacks = map[string]func(path string, ready func()){
 	"bodies":      slowBodies,
 	"streams":     fastStreams,
 	"uploads":     uploads,
-	"answers":     answers,
+	"answers":     unreadAnswers,
 
 	controlAttack: busyWorkers,
 }

@@ -43,8 +43,8 @@ func uploads(path string, ready func()) {
 	})
 }
 
-// answers asks for large results on four connections and does not read them.
-func answers(path string, ready func()) {
+// unreadAnswers asks for large results on four connections and does not read them.
+func unreadAnswers(path string, ready func()) {
 	attackAgain(path, ready, func(conn net.Conn, begun func()) {
 		text, err := proto.Marshal(&pb.CallRequest{Pool: "other", Tool: "zeros", Json: `{"n":15000000}`})
 		if err != nil {

@@ -140,6 +140,9 @@ func (g *global) connect(ctx context.Context) (*client.Client, error) {
 	return c, nil
 }
 
+// mute says of an error that somebody holds the socket and says nothing: within 5 s (client.New) an agent that runs begins to speak.
+func mute(err error) bool { return strings.Contains(err.Error(), "error reading server preface") }
+
 // trustedSocket is the socket that the flags name, unless somebody else may answer there.
 func (g *global) trustedSocket() (string, error) {
 	if path := g.namedSocket(); path != "" {
@@ -174,6 +177,8 @@ func (g *global) namedSocket() string {
 func noAgent(path string, err error) error {
 	next := "start one with `pitboss agent` or `pitboss run ADAPTER`, or name its socket with --socket"
 	switch {
+	case mute(err):
+		return fail(exitTemporary, "it may be stopped (SIGSTOP), or the host overloaded; `ps` tells", "the agent at %q does not answer", path)
 	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied"):
 		return fail(exitPermission, "the socket belongs to another user; ask its owner for access", "cannot reach the agent at %q: %w", path, err)
 	case errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file"):
