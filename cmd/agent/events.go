@@ -24,8 +24,9 @@ func newEventsCommand(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.watch(cmd.Context(), follow, func(ctx context.Context, c *client.Client) error {
 				err := c.Events(ctx, prefix, follow, g.printEvent)
-				if errors.Is(err, client.BadArguments) { // the prefix; there is no tool whose schema could help
-					err = &hintedError{err, ""}
+				var remote *client.Error
+				if errors.As(err, &remote) && remote.Reason == client.BadArguments { // the prefix
+					return fail(exitUsage, "", "%s", remote.Message)
 				}
 				return err
 			})

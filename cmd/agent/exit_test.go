@@ -111,7 +111,7 @@ func TestExitCodesOfACall(t *testing.T) {
 
 	again := h.start(h.command("pitboss", "call", "nap", "seconds=1", "file="+h.path("again")))
 	h.awaitFile("again")
-	h.pitboss("stop").want(t, 0)
+	h.pitboss("stop", "--no-wait").want(t, 0)
 	h.await("draining", func() bool { st, ok := s.status(); return ok && st.Agent.State == "draining" })
 	h.pitboss("call", "add", "a=1", "b=2").want(t, 75, "DRAINING", "retry when calls are taken again")
 	if code := again.exit(); code != 0 {

@@ -58,7 +58,7 @@ func TestWithoutAnAgentEveryCommandEndsAsDocumented(t *testing.T) {
 	must(t, err)
 	defer foreign.Close()
 	for name, line := range documentedWith(t, exitUnavailable) {
-		if name == "run" || name == "agent" { // which start one
+		if name == "run" || name == "agent" || name == "bench" { // which start one
 			continue
 		}
 		if name == "wait" {
@@ -128,6 +128,15 @@ func TestAnInterruptEndsEveryCommandAsDocumented(t *testing.T) {
 			must(t, s.cmd.Process.Signal(syscall.SIGINT))
 			if code := s.exit(); code != 130 {
 				t.Errorf("run ended with %d: %s", code, s.log())
+			}
+			continue
+		}
+		if name == "bench" {
+			s := h.start(h.command("pitboss", "bench", "--calls", "1000000"))
+			h.await("its worker", func() bool { return len(h.alive()) >= 6 }) // itself, watchdog, agent, launcher, keeper and worker
+			must(t, s.cmd.Process.Signal(syscall.SIGINT))
+			if code := s.exit(); code != 130 {
+				t.Errorf("bench ended with %d: %s", code, s.log())
 			}
 			continue
 		}

@@ -102,7 +102,7 @@ var commandExits = map[string]exits{
 	"pitboss workers": asking(exits{exitUsage: noPool}),
 	"pitboss calls":   asking(exits{exitUsage: noPool}),
 	"pitboss explain": asking(exits{exitUsage: noCall}),
-	"pitboss events":  asking(exits{exitArguments: "no event begins with --prefix", exitUnavailable: "no agent answers, or it has ended under --follow", exitInterrupted: "interrupted"}),
+	"pitboss events":  asking(exits{exitUnavailable: "no agent answers, or it has ended under --follow", exitInterrupted: "interrupted"}),
 	"pitboss logs": asking(exits{exitUsage: "wrong command line, or no such pool or worker",
 		exitUnavailable: "no agent answers, or it has ended under --follow", exitInterrupted: "interrupted"}),
 	"pitboss ping": asking(exits{exitUsage: noWorker, exitUnavailable: "no agent answers, or the worker ended before it did",

@@ -140,7 +140,7 @@ func TestArgumentsThatAreRefused(t *testing.T) {
 
 func TestALastDeathIsOneLine(t *testing.T) {
 	got := lastDeath(&agent.DeathCertificate{AgentPID: 9, Cause: "signal SIGKILL", EmptyUS: 12345, Killed: 3, SurvivorCount: 0, Proof: "echild"})
-	if want := "last death: agent 9, signal SIGKILL; empty after 12ms, 3 killed, 0 left (proof echild)"; got != want {
+	if want := "last death: agent pid 9, signal SIGKILL; empty after 12ms, 3 killed, 0 left (proof echild)"; got != want {
 		t.Errorf("%s", got)
 	}
 }

@@ -21,7 +21,11 @@ type screen struct {
 // people is standard output as a screen. The window is asked once: no command prints for so long that a resize matters.
 func (g *global) people() screen {
 	s := screen{Writer: g.stdout}
-	if file, ok := g.stdout.(*os.File); ok {
+	to := g.stdout
+	if o, ok := to.(*output); ok {
+		to = o.Writer
+	}
+	if file, ok := to.(*os.File); ok {
 		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
 			s.width = width
 		}

@@ -43,7 +43,7 @@ func TestAToolsOwnReason(t *testing.T) {
 	h := newHost(t)
 	must(t, os.WriteFile(h.path("failing.py"), []byte(failingTools), 0o644))
 	h.serve(strings.Replace(onePool, "tools.py", "failing.py", 1))
-	h.pitboss("call", "disk", "retryable=true").want(t, 1, "in disk", `TOOL_RAISED: tool "disk" raised pitboss.ToolError: the disk is full`,
+	h.pitboss("call", "disk", "retryable=true").want(t, 1, "!in disk", `TOOL_RAISED: tool "disk" raised pitboss.ToolError: the disk is full`,
 		`  the tool's reason is DISK_FULL, its data {"free":0}; the same call may succeed after 1s`)
 	h.pitboss("call", "disk", "retryable=false").want(t, 1, `  the tool's reason is DISK_FULL, its data {"free":0}`, "!may succeed")
 	h.pitboss("call", "renamed").want(t, 1, "raised pitboss.ToolError: renamed", "!the tool's reason")
