@@ -125,6 +125,11 @@ func (p PoolConfig) checkPlaces(c *checker) {
 			c.add("adapter", "%q is a directory; name the file in it", file)
 		}
 	}
+	if p.Python != "" {
+		if _, err := findInterpreter(p.Python, p.Workdir, os.Getenv); err != nil {
+			c.add("python", "%v", err)
+		}
+	}
 	if info, err := os.Stat(p.Workdir); err != nil {
 		c.add("workdir", "cannot use %q: %v", p.Workdir, err)
 	} else if !info.IsDir() {

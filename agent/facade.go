@@ -65,7 +65,7 @@ func (a *Agent) choosePool(req *Request) (*pool, *Error) {
 		return p, nil
 	}
 	return nil, &Error{Reason: UnknownPool, Tool: req.Tool,
-		Message: fmt.Sprintf("which pool? There is more than one (%s) and none is named \"default\"; say pool/%s", strings.Join(a.poolNames(), ", "), req.Tool)}
+		Message: fmt.Sprintf("which pool? There is more than one (%s) and none is named \"default\"%s", strings.Join(a.poolNames(), ", "), orElse(a.elsewhere(nil, req.Tool), "; say pool/"+req.Tool))}
 }
 
 func (a *Agent) pool(name string) *pool {

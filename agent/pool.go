@@ -197,7 +197,9 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 	starting := w.shown.readyAt.IsZero()
 	p.transition(w, eventExited)
 	if pm != nil {
-		p.lastExit[w.index] = pm.Cause()
+		if !p.served(w) { // a successor that could not start says nothing of who serves on
+			p.lastExit[w.index] = pm.Cause()
+		}
 	}
 	p.mu.Unlock()
 	if starting && failure == nil && pm != nil && !w.life.ordered {
@@ -266,4 +268,14 @@ func asError(err error, pool string) *Error {
 		return e
 	}
 	return &Error{Reason: PoolFailed, Pool: pool, Message: err.Error()}
+}
+
+// served says whether another worker of the same index is there and serves; p.mu is held.
+func (p *pool) served(w *worker) bool {
+	for _, other := range p.workers {
+		if other != w && other.index == w.index && (other.shown.state == stateReady || other.shown.state == stateBusy) && w.shown.readyAt.IsZero() {
+			return true
+		}
+	}
+	return false
 }

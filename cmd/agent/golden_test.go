@@ -148,6 +148,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\b((?:keeper_|agent_)?pid[ =]|launcher )[1-9]\d*\b`), "$1<pid>"},
 	{regexp.MustCompile(`\b(run[ =]|run_id=)[0-9a-f]{16}\b`), "$1<run>"},
 	{regexp.MustCompile(`\b(run-)[0-9a-f]{12}\b`), "$1<run>"},
+	{regexp.MustCompile(`\b(pitboss-bench)\d+\b`), "$1<n>"},
 	{regexp.MustCompile(`("(?:t_detect_us|t_term_us|t_empty_us|killed)":\s?)\d+\b`), "$1<number>"}, // how much the keepers left to the watchdog is a race
 	{regexp.MustCompile(`\b((?:empty_us|killed)=)\d+\b`), "$1<number>"},
 	{regexp.MustCompile(`(; empty after )[0-9.]+(?:ms|s|µs), \d+ killed`), "$1<duration>, <number> killed"},

@@ -30,7 +30,7 @@ var commandGroups = []group{
 // firstSteps is what somebody needs who sees pitboss for the first time.
 const firstSteps = `  pitboss new greeter                      write an adapter, and its test
   pitboss run greeter.py hello who=world   call a tool of it, once
-  pitboss run greeter.py                   keep it running, for pitboss call`
+  pitboss run greeter.py                   keep it running; it prints its socket`
 
 // layOutHelp gives root and all its commands the help of this file.
 func (g *global) layOutHelp(root *cobra.Command) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/pitboss-run/pitboss/ipc"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 )
 
 // runFlags are what `run` can be told without a configuration.
@@ -291,7 +293,7 @@ func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-
 			return fail(exitInternal, "", "%w", err)
 		}
 		defer c.Close()
-		return callTool(ctx, r.global, c, callFlags{}, args[1], args[2:])
+		return r.hinted(args[0], callTool(ctx, r.global, c, callFlags{}, args[1], args[2:]))
 	}
 	if r.json {
 		err := printJSON(r.stdout, map[string]string{"socket": r.place.socket})
@@ -300,9 +302,20 @@ func (r *privateRun) serve(ctx context.Context, args, command []string, ended <-
 		}
 	} else {
 		fmt.Fprintf(r.stdout, "socket: %s\n", r.place.socket)
+		if file, ok := r.screenFile(); ok && term.IsTerminal(int(file.Fd())) {
+			fmt.Fprintf(r.stdout, "call it from another terminal: pitboss --socket %s call TOOL\n", r.place.socket)
+		}
 	}
 	<-ended
 	return nil
+}
+
+// hinted says how to look at the tools of an adapter whose agent is gone when the error is read.
+func (r *privateRun) hinted(adapter string, err error) error {
+	if errors.Is(err, client.BadArguments) || errors.Is(err, client.UnknownTool) {
+		return &hintedError{err, fmt.Sprintf("`pitboss run %s -- pitboss tools --schema` shows the tools and what they take", adapter)}
+	}
+	return err
 }
 
 // sidecar runs the command beside the pools: whichever ends first takes the other with it.

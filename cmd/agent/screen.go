@@ -18,14 +18,20 @@ type screen struct {
 	width int // columns of the terminal; 0 for anything else
 }
 
-// people is standard output as a screen. The window is asked once: no command prints for so long that a resize matters.
-func (g *global) people() screen {
-	s := screen{Writer: g.stdout}
+// screenFile is standard output as a file, if it is one.
+func (g *global) screenFile() (*os.File, bool) {
 	to := g.stdout
 	if o, ok := to.(*output); ok {
 		to = o.Writer
 	}
-	if file, ok := to.(*os.File); ok {
+	file, ok := to.(*os.File)
+	return file, ok
+}
+
+// people is standard output as a screen. The window is asked once: no command prints for so long that a resize matters.
+func (g *global) people() screen {
+	s := screen{Writer: g.stdout}
+	if file, ok := g.screenFile(); ok {
 		if width, _, err := term.GetSize(int(file.Fd())); err == nil {
 			s.width = width
 		}

@@ -113,3 +113,23 @@ def test_refused_functions() -> None:
 
         @pitboss.tool
         def many(*args: int) -> None: ...
+
+
+def test_parentheses_may_follow_the_decorator() -> None:
+    @pitboss.tool()
+    def f(n: int) -> int:
+        return n
+
+    assert f(3) == 3 and Tool(f).row()["name"] == "f"
+
+
+def test_one_annotation_that_cannot_be_resolved_leaves_the_others_checked() -> None:
+    def g(n: int, data: bytes, u: "NoSuchName" = None, many: "List[int]" = ()) -> int:  # type: ignore[name-defined,assignment]  # noqa: F821
+        return n
+
+    t = Tool(g)
+    t.check({"n": 1, "data": b"", "u": object(), "many": [1]})
+    for arguments in ({"n": "many", "data": b""}, {"n": 1, "data": "text"}, {"n": 1, "data": b"", "many": ["a"]}):
+        with pytest.raises(BadArguments):
+            t.check(arguments)
+    assert t.row()["schema"]["properties"]["n"] == {"type": "integer"}

@@ -92,6 +92,11 @@ def test_defaults_and_types_that_json_cannot_say(tree: Tree) -> None:
         ("raise SystemExit(0)\n", "ADAPTER_IMPORT", "SystemExit"),
         ("x = (\n", "ADAPTER_IMPORT", "SyntaxError"),
         ("x = 1\n", "ADAPTER_INVALID", "no tools"),
+        (
+            "import pitboss\nclass A:\n    @pitboss.tool\n    def f(self): ...\n",
+            "ADAPTER_INVALID",
+            "class A has marked methods, but is not derived from pitboss.Adapter",
+        ),
         ("import pitboss\n@pitboss.tool\ndef f(*a): ...\n", "ADAPTER_INVALID", "arguments come by name"),
         (
             "import pitboss\nclass A(pitboss.Adapter):\n"

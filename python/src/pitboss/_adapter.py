@@ -76,6 +76,10 @@ def find(module: ModuleType, class_name: str) -> Tuple[Any, Dict[str, Tool]]:
         hint = "mark a function with @pitboss.tool"
         if classes:
             hint = f"name one of its adapter classes, such as {module.__name__}:{classes[0].__name__}"
+        else:
+            for thing in vars(module).values():
+                if isinstance(thing, type) and thing.__module__ == module.__name__ and any(map(is_tool, vars(thing).values())):
+                    hint = f"its class {thing.__name__} has marked methods, but is not derived from pitboss.Adapter"
         raise AdapterError("ADAPTER_INVALID", f"{module.__name__} has no tools; {hint}")
     return None, tools
 

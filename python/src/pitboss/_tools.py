@@ -6,7 +6,7 @@ import inspect
 import json
 import sys
 import typing
-from typing import Any, Callable, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, List, Literal, Mapping, NamedTuple, Optional, Tuple, TypeVar, Union, overload
 
 from pitboss._errors import AdapterError, ToolDefinitionError, show
 from pitboss._values import encode
@@ -24,8 +24,18 @@ class BadArguments(TypeError):
     """Arguments that do not fit the signature; the text names the parameter."""
 
 
-def tool(function: F) -> F:
-    """Marks a function, generator function or method as a tool. The function itself stays as it is."""
+@overload
+def tool(function: F) -> F: ...
+
+
+@overload
+def tool() -> Callable[[F], F]: ...
+
+
+def tool(function: Any = None) -> Any:
+    """Marks a function, generator function or method as a tool. The function itself stays as it is. Parentheses may follow the name."""
+    if function is None:
+        return tool
     if not callable(function) or not hasattr(function, "__name__"):
         raise ToolDefinitionError(f"@pitboss.tool goes on a function, not on {type(function).__name__}")
     name = function.__name__
@@ -119,8 +129,17 @@ class Tool:
 def _hints(function: Callable[..., Any]) -> Dict[str, Any]:
     try:
         return typing.get_type_hints(function)
-    except Exception:  # a name that only a type checker can resolve: show it, do not check it
-        return {}
+    except Exception:  # a name that only a type checker can resolve: show that one, do not check it, but do check the others
+        pass
+    inner = inspect.unwrap(getattr(function, "__func__", function))
+    hints: Dict[str, Any] = {}
+    for name, annotation in getattr(inner, "__annotations__", {}).items():
+        try:
+            alone = type("alone", (), {"__annotations__": {name: annotation}})
+            hints.update(typing.get_type_hints(alone, getattr(inner, "__globals__", {})))
+        except Exception:
+            continue
+    return hints
 
 
 def _shown(annotation: Any) -> str:
