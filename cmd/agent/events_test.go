@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -123,6 +124,11 @@ func TestEveryEventIsEmitted(t *testing.T) {
 
 	rare := &seenEvents{names: seen}
 	t.Run("rare", rare.rare)
+	for name, test := range elsewhere {
+		if !testExists(t, test) {
+			t.Errorf("%s is to be seen by %s, which is not there", name, test)
+		}
+	}
 	for _, name := range agent.EventNames() {
 		if !seen[name] && elsewhere[name] == "" {
 			t.Errorf("%s was not emitted", name)
@@ -204,4 +210,17 @@ func TestLogsSayWhereALineCameFrom(t *testing.T) {
 	}
 	h.pitboss("stop").want(t, 0)
 	s.exit()
+}
+
+// testExists says whether this package has a test of that name.
+func testExists(t *testing.T, name string) bool {
+	t.Helper()
+	sources, err := filepath.Glob("*_test.go")
+	must(t, err)
+	for _, source := range sources {
+		if strings.Contains(read(t, source), "func "+name+"(t *testing.T)") {
+			return true
+		}
+	}
+	return false
 }
