@@ -2,7 +2,7 @@
 
 usage: build.py BUILT OUT
 
-BUILT holds bin/, and doc/ with LICENSE and third-party-notices, of one architecture; the wheel goes to OUT. The binaries need no
+BUILT holds bin/ of one architecture, LICENSE and third-party-notices; the wheel goes to OUT. The binaries need no
 library of the host, so that one wheel carries the tags of glibc and of musl. Its version is the Python package's own, which is the
 binaries': the pair and the package are one version. SOURCE_DATE_EPOCH is the time of every file in it.
 """
@@ -36,8 +36,8 @@ def pure_wheel(built: Path, work: Path) -> Path:
     source = work / "source"
     here = Path(__file__).resolve().parents[2] / "python"
     shutil.copytree(here, source, ignore=shutil.ignore_patterns("tests", "__pycache__", "*.egg-info", "build", ".*"))
-    shutil.copy(built / "doc" / "LICENSE", source / "LICENSE")
-    shutil.copy(built / "doc" / "third-party-notices", source / "NOTICE-third-party")
+    shutil.copy(built / "LICENSE", source / "LICENSE")
+    shutil.copy(built / "third-party-notices", source / "NOTICE-third-party")
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(work), str(source)]
     subprocess.run(command, check=True)
     (wheel,) = work.glob("*.whl")
