@@ -23,12 +23,16 @@ func DefaultSocket(getenv func(string) string) string {
 	return path
 }
 
-// Socket finds the socket of an instance: below $XDG_RUNTIME_DIR; else, for a user who is not root, in UserDir if it is there;
+// Socket finds the socket of an instance: below $XDG_RUNTIME_DIR, unless nothing is there and the system has one; else, for a user who is not root, in UserDir if it is there;
 // else the system's in /run/pitboss. The error says that UserDir belongs to somebody else, who may answer there.
 func Socket(getenv func(string) string, instance string) (string, error) {
 	name := instance + ".sock"
 	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "pitboss", name), nil
+		own, system := filepath.Join(dir, "pitboss", name), filepath.Join(systemDir, name)
+		if !exists(own) && exists(system) {
+			return system, nil
+		}
+		return own, nil
 	}
 	if os.Geteuid() == 0 {
 		return filepath.Join(systemDir, name), nil
