@@ -100,5 +100,11 @@ check-package: package ## lintian, rpmlint, contents, a second build elsewhere w
 	go vet -tags package ./packaging && $(TOOLS)/staticcheck -tags package ./packaging
 	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" go test -count=1 -v -tags package ./packaging -dist "$(abspath $(DIST))"
 
+.PHONY: test-package
+test-package: package $(VENV) $(TOOLS)/staticcheck ## boot systemd and live with deb, rpm and units: kills, hangs, upgrades, removals; root
+	go vet -tags booted ./packaging/test && $(TOOLS)/staticcheck -tags booted ./packaging/test
+	VERSION=99.0.0 $(MAKE) package DIST=.build/next
+	packaging/test/run "$(DIST)" .build/next
+
 clean: ## remove what was built
 	rm -rf bin .build .venv dist

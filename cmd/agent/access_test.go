@@ -63,6 +63,21 @@ func TestAnotherUserIsKeptOut(t *testing.T) {
 	h.pitboss("status").want(t, 0)
 }
 
+// TestTheGroupOfTheSocketIsNamed to whom its mode keeps out; where nothing answers at a service's socket, its unit is.
+func TestTheGroupOfTheSocketIsNamed(t *testing.T) {
+	h := shared(t, "{clients: {groups: [54321]}}")
+	must(t, os.Chmod(h.path("pitboss"), 0o711))
+	line := []string{"--socket", h.path("pitboss/agent.sock"), "status"}
+	h.finish(as(h.command("pitboss", line...))).want(t, 77, "permission denied", `members of group "54321"`, "usermod -aG 54321")
+	h.finish(as(h.command("pitboss", line...), others)).want(t, 0)
+	for path, want := range map[string]string{"/run/pitboss/agent.sock": "`systemctl status pitboss`", "/run/pitboss/gpu.sock": "`systemctl status pitboss@gpu`",
+		"/tmp/agent.sock": "it may be stopped (SIGSTOP)"} {
+		if next := silence(path); !strings.Contains(next, want) {
+			t.Errorf("%s: %q", path, next)
+		}
+	}
+}
+
 // TestRolesOfRealUsers: each role does what is its own, and is told what it lacks for the rest.
 func TestRolesOfRealUsers(t *testing.T) {
 	look, call, stop := "status", "call add a=1 b=2", "stop"

@@ -3,6 +3,7 @@
 package booted
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -47,9 +48,21 @@ func TestWorkersAreConfined(t *testing.T) {
 		t.Fatalf("%s", out)
 	}
 	uid := run(t, "id", "-u", "pitboss")
-	for _, want := range []string{`"uid":` + uid, `"/var/lib/pitboss"`, `"writable":["/tmp","/dev/shm","/var/lib/pitboss"]`} {
+	for _, want := range []string{`"uid":` + uid, `"home":"/var/lib/pitboss"`, `"writable":["/tmp","/dev/shm","/var/lib/pitboss"]`} {
 		if !strings.Contains(strings.ReplaceAll(out, " ", ""), want) {
 			t.Errorf("no %s in %s", want, out)
+		}
+	}
+	if out, code := call(t, "reach", "path="+apiPath); code == 0 || !strings.Contains(out, "PermissionError") {
+		t.Errorf("user code can reach the API: %q, exit %d", out, code)
+	}
+	seen := map[string]bool{}
+	for _, w := range look(t).Pools[0].Workers {
+		cgroup := read(t, fmt.Sprintf("/proc/%d/cgroup", w.PID))
+		if _, own, _ := strings.Cut(cgroup, "pitboss.service/workers/"); own == "" || seen[own] {
+			t.Errorf("worker %s has no cgroup of its own: %s", w.ID, cgroup)
+		} else {
+			seen[own] = true
 		}
 	}
 }

@@ -28,7 +28,8 @@ type tally struct {
 	Gap            time.Duration `json:"gap_ns"` // longest time between two answers
 }
 
-// playClient is the client's process: it says "calling" after its first answer and its tally when standard input ends.
+// playClient is the client's process: it says "calling" after its first answer, "refused" when a connect fails for the first time, and
+// its tally when standard input ends.
 func playClient(path string) int {
 	stop := make(chan struct{})
 	go func() {
@@ -62,7 +63,9 @@ func (n *tally) one(path string, i int) bool {
 		n.Connects++
 		conn, err := net.Dial("unix", path)
 		if err != nil {
-			n.FailedConnects++
+			if n.FailedConnects++; n.FailedConnects == 1 {
+				fmt.Println("refused")
+			}
 			n.Losses = append(n.Losses, err.Error())
 			time.Sleep(10 * time.Millisecond)
 			continue
@@ -104,8 +107,8 @@ func (n *tally) call(path string, i int) error {
 }
 
 // calling starts such a client as a member of the clients' group and waits for its first answer. The function that it returns ends
-// the client and says what it has seen.
-func calling(t *testing.T) func() tally {
+// the client and says what it has seen; the other one waits for its next line.
+func calling(t *testing.T) (end func() tally, says func(string)) {
 	t.Helper()
 	cmd := exec.Command("runuser", "-u", member, "--", os.Args[0], "role=client", apiPath)
 	in, err := cmd.StdinPipe()
@@ -116,19 +119,27 @@ func calling(t *testing.T) func() tally {
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "calling" {
-		t.Fatalf("the client says %q", lines.Text())
+	says = func(want string) {
+		t.Helper()
+		if !lines.Scan() || lines.Text() != want {
+			t.Fatalf("the client says %q", lines.Text())
+		}
 	}
+	says("calling")
 	return func() tally {
 		t.Helper()
 		must(t, in.Close())
-		if !lines.Scan() {
-			t.Fatalf("the client has no tally: %v", lines.Err())
+		for lines.Scan() {
+			if lines.Text() == "refused" {
+				continue
+			}
+			var n tally
+			must(t, json.Unmarshal(lines.Bytes(), &n))
+			return n
 		}
-		var n tally
-		must(t, json.Unmarshal(lines.Bytes(), &n))
-		return n
-	}
+		t.Fatalf("the client has no tally: %v", lines.Err())
+		return tally{}
+	}, says
 }
 
 // nothingLost prints what the client saw into the table, and fails if one connect was refused or one call lost.
@@ -144,9 +155,9 @@ func nothingLost(t *testing.T, what string, n tally) {
 // TestClientControl: the client does count what fails.
 func TestClientControl(t *testing.T) {
 	serving(t)
-	end := calling(t)
+	end, says := calling(t)
 	run(t, "systemctl", "stop", socket, service)
-	time.Sleep(200 * time.Millisecond) // it goes on meanwhile
+	says("refused")
 	run(t, "systemctl", "start", socket, service)
 	ready(t)
 	if n := end(); n.FailedConnects == 0 {

@@ -15,7 +15,7 @@ func TestFreshInstall(t *testing.T) {
 	scenario(t)
 	purge(t)
 	since := markJournal(t)
-	run(t, "dpkg", "-i", deb(t, oldVersion))
+	run(t, "dpkg", "-i", deb(t, older))
 	for _, unit := range []string{service, socket} {
 		unitIs(t, unit, "active")
 		enabled(t, unit, "enabled")
@@ -58,8 +58,8 @@ func TestUpgradeRunning(t *testing.T) {
 	const conf = "/etc/pitboss/pitboss.yaml"
 	edited := read(t, conf) + edit
 	write(t, conf, edited)
-	end := calling(t)
-	run(t, "dpkg", "-i", "--force-confdef", "--force-confold", deb(t, newVersion))
+	end, _ := calling(t)
+	run(t, "dpkg", "-i", "--force-confdef", "--force-confold", deb(t, newer))
 	await(t, "another agent", func() bool {
 		out, code := try(t, "pitboss", "status")
 		return code == 0 && !strings.Contains(out, before.Agent.RunID)
@@ -98,7 +98,7 @@ func TestUpgradeKeeps(t *testing.T) {
 				run(t, "systemctl", "unmask", service, socket)
 				run(t, "systemctl", "enable", service, socket)
 			})
-			run(t, "dpkg", "-i", deb(t, newVersion))
+			run(t, "dpkg", "-i", deb(t, newer))
 			for _, unit := range []string{service, socket} {
 				unitIs(t, unit, c.state)
 				enabled(t, unit, c.enabled)
@@ -128,7 +128,7 @@ func TestRemoveReinstallPurge(t *testing.T) {
 	if read(t, conf) != edited {
 		t.Error("the configuration is not as it was")
 	}
-	run(t, "dpkg", "-i", deb(t, newVersion))
+	run(t, "dpkg", "-i", "--force-confold", deb(t, newer))
 	for _, unit := range []string{service, socket} {
 		unitIs(t, unit, "active")
 		enabled(t, unit, "enabled")

@@ -17,7 +17,7 @@ func TestEventInTheJournal(t *testing.T) {
 	must(t, syscall.Kill(worker.PID, syscall.SIGKILL))
 	var record map[string]any
 	await(t, "the event is in the journal", func() bool {
-		out, _ := try(t, "journalctl", "--no-pager", "--after-cursor", string(since), "-o", "json", "PITBOSS_EVENT=worker.exited")
+		out, _ := try(t, "journalctl", "--no-pager", string(since), "-o", "json", "PITBOSS_EVENT=worker.exited")
 		line, _, _ := strings.Cut(out, "\n")
 		return json.Unmarshal([]byte(line), &record) == nil
 	})
@@ -46,7 +46,7 @@ func TestCatalog(t *testing.T) {
 	since := markJournal(t)
 	must(t, syscall.Kill(before.Pools[0].Workers[0].PID, syscall.SIGKILL))
 	await(t, "the event is explained", func() bool {
-		out, _ := try(t, "journalctl", "--no-pager", "--after-cursor", string(since), "-x", "PITBOSS_EVENT=worker.exited")
+		out, _ := try(t, "journalctl", "--no-pager", string(since), "-x", "PITBOSS_EVENT=worker.exited")
 		return strings.Contains(out, "░░") && strings.Contains(out, "pitboss ")
 	})
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Boots this host's own root, below an overlay that is thrown away, with systemd as PID 1, and runs one program in it.
 # usage: lane.sh DIR ARGUMENT…   DIR is /opt/pitboss-test in there; DIR/driver is run with the arguments. Its output is shown
-# while it runs, its exit status is ours. Root only; needs systemd-nspawn and overlayfs, not that PID 1 here is systemd.
+# while it runs, its exit status is ours, and it ends when we do. Root only; needs systemd-nspawn and overlayfs, not that PID 1 here is systemd.
 set -euo pipefail
 test "$(id -u)" = 0 || { echo "cannot boot: must be root" >&2; exit 1; }
 if ! command -v systemd-nspawn >/dev/null || ! command -v dbus-daemon >/dev/null; then
@@ -13,7 +13,7 @@ trap 'rmdir "$temp" /sys/fs/cgroup/{unified,systemd}/{payload,supervisor} 2>/dev
 exec {lock}>"${TMPDIR:-/tmp}/pitboss-lane.lock"
 flock "$lock" # two at a time would share those
 export dir temp
-unshare -m --propagation private bash -euo pipefail -c '
+setpriv --pdeathsig KILL unshare -m --propagation private bash -euo pipefail -c '
   mount -t tmpfs tmpfs /run # nspawn refuses a /run on a disk
   mount -t tmpfs tmpfs "$temp"
   mkdir "$temp"/{lower,upper,work,root}
@@ -38,7 +38,7 @@ FailureAction=exit
 FailureActionExitStatus=1
 [Service]
 Type=oneshot
-TimeoutStartSec=infinity
+TimeoutStartSec=2400
 Environment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 StandardOutput=file:/opt/pitboss-test/output
 StandardError=inherit
@@ -47,7 +47,7 @@ UNIT
   : >"$root/opt/pitboss-test/output"
   # --register=no --keep-unit: there is no manager here to ask for a scope. Pure cgroup v2, as every current distribution has it;
   # the controllers stay with the host, so no limit bites in there.
-  SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 2400 systemd-nspawn -D "$root" --register=no --keep-unit --private-network --boot \
+  SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 setpriv --pdeathsig KILL systemd-nspawn -D "$root" --register=no --keep-unit --private-network --boot \
     --console=read-only systemd.unit=lane.service </dev/null >"$temp/boot.log" 2>&1 &
   tail -f -s 0.2 --pid=$! "$root/opt/pitboss-test/output"
   status=0; wait $! || status=$?

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	files, _ := filepath.Glob(share + "/*.[dr][ep][bm]")
+	files, _ := filepath.Glob(share + "/old/*.[dr][ep][bm]")
 	for _, file := range files {
 		if info, err := os.Stat(file); err == nil {
 			figure("size of "+filepath.Base(file), "%.1f MB", float64(info.Size())/1e6)

@@ -22,7 +22,7 @@ func rpmDo(t *testing.T, args ...string) {
 
 func rpmFile(t *testing.T, version string) string {
 	t.Helper()
-	return one(t, "pitboss-"+version+"*."+strings.TrimSpace(run(t, "uname", "-m"))+".rpm")
+	return one(t, version+"/pitboss-*."+strings.TrimSpace(run(t, "uname", "-m"))+".rpm")
 }
 
 // TestRPM is a life of the rpm: its scriptlets with $1 = 1, 2 and 0. Each step goes on where the last one ended.
@@ -30,7 +30,7 @@ func TestRPM(t *testing.T) {
 	scenario(t)
 	const conf = "/etc/pitboss/pitboss.yaml"
 	t.Run("install", func(t *testing.T) {
-		rpmDo(t, "-i", rpmFile(t, oldVersion))
+		rpmDo(t, "-i", rpmFile(t, older))
 		for _, unit := range []string{service, socket} {
 			unitIs(t, unit, "inactive")  // installed is neither running …
 			enabled(t, unit, "disabled") // … nor enabled, there
@@ -50,8 +50,8 @@ func TestRPM(t *testing.T) {
 		before := look(t)
 		edited := read(t, conf) + edit
 		write(t, conf, edited)
-		end := calling(t)
-		rpmDo(t, "-U", rpmFile(t, newVersion))
+		end, _ := calling(t)
+		rpmDo(t, "-U", rpmFile(t, newer))
 		await(t, "another agent", func() bool {
 			out, code := try(t, "pitboss", "status")
 			return code == 0 && !strings.Contains(out, before.Agent.RunID)
@@ -68,7 +68,7 @@ func TestRPM(t *testing.T) {
 	})
 	t.Run("upgrade stopped", func(t *testing.T) {
 		run(t, "systemctl", "disable", "--now", socket, service)
-		rpmDo(t, "-U", "--oldpackage", rpmFile(t, oldVersion))
+		rpmDo(t, "-U", "--oldpackage", rpmFile(t, older))
 		for _, unit := range []string{service, socket} {
 			unitIs(t, unit, "inactive")
 			enabled(t, unit, "disabled")
@@ -76,7 +76,7 @@ func TestRPM(t *testing.T) {
 	})
 	t.Run("upgrade masked", func(t *testing.T) {
 		run(t, "systemctl", "mask", socket, service)
-		rpmDo(t, "-U", rpmFile(t, newVersion))
+		rpmDo(t, "-U", rpmFile(t, newer))
 		for _, unit := range []string{service, socket} {
 			unitIs(t, unit, "inactive")
 			enabled(t, unit, "masked")

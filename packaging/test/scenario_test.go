@@ -19,8 +19,7 @@ const (
 	poolText = `pools:
   - name: default
     adapter: ` + share + `/tools.py
-    python: /usr/bin/python3
-    env: {PYTHONPATH: ` + share + `/site}
+    python: ` + share + `/venv/bin/python
     workers: 2
     timeouts: {drain: 15s, kill: 1s}
 `
@@ -56,24 +55,26 @@ func purge(t *testing.T) {
 	must(t, os.RemoveAll("/etc/pitboss"))
 }
 
-// deb is a package of this version for this machine.
+// deb is a package for this machine, of the older or the newer version.
 func deb(t *testing.T, version string) string {
 	t.Helper()
-	return one(t, "pitboss_"+version+"*_"+run(t, "dpkg", "--print-architecture")+".deb")
+	return one(t, version+"/pitboss_*_"+run(t, "dpkg", "--print-architecture")+".deb")
 }
 
+// The directories of both versions.
 const (
-	oldVersion = "0.1.0"
-	newVersion = "0.1.1"
+	older = "old"
+	newer = "new"
 )
 
 // serving is the package, freshly installed if it is not there, with one pool of two workers that take calls.
 func serving(t *testing.T) status {
 	t.Helper()
 	scenario(t)
-	if version, _ := try(t, "dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", "pitboss"); !strings.HasPrefix(version, "installed "+oldVersion) {
+	is, _ := try(t, "dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", "pitboss")
+	if is != "installed "+run(t, "dpkg-deb", "--field", deb(t, older), "Version") {
 		purge(t)
-		run(t, "dpkg", "-i", deb(t, oldVersion))
+		run(t, "dpkg", "-i", deb(t, older))
 	}
 	return serve(t)
 }

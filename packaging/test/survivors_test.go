@@ -73,10 +73,10 @@ func TestControl(t *testing.T) {
 	var byRun, byCgroup *process
 	await(t, "both planted processes found", func() bool {
 		for _, p := range processes() {
-			switch p.command {
-			case "sleep 3600":
+			switch { // systemd-run writes the whole path
+			case strings.HasSuffix(p.command, "sleep 3600"):
 				byRun = &p
-			case "sleep 3601":
+			case strings.HasSuffix(p.command, "sleep 3601"):
 				byCgroup = &p
 			}
 		}

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -36,8 +37,15 @@ def escape() -> None:
 @pitboss.tool
 def identity() -> dict:
     """Say who this worker is and what it may write."""
-    writable = [d for d in ("/etc", "/usr", "/srv", "/home", "/run/pitboss", "/tmp", "/dev/shm", os.getcwd()) if os.access(d, os.W_OK)]
+    writable = [d for d in ("/etc", "/usr", "/srv", "/home", "/run/pitboss", "/tmp", "/dev/shm", os.environ["HOME"]) if os.access(d, os.W_OK)]
     return {"uid": os.getuid(), "cwd": os.getcwd(), "home": os.environ.get("HOME", ""), "writable": writable}
+
+
+@pitboss.tool
+def reach(path: str) -> None:
+    """Connect to a socket."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
 
 
 @pitboss.tool
