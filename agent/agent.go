@@ -211,6 +211,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.loops.Go(a.beatLoop)
 	a.loops.Go(a.healthLoop)
+	a.noteLimits()
 	a.loops.Go(a.tryLimits)
 	a.guard.notify("READY=1\nSTATUS=" + a.figures())
 	if len(a.allPools()) == 0 {
