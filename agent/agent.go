@@ -189,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return a.endEarly(err, listeners)
 		}
 	}
+	a.noteLimits()
 	memory := newAPIMemory(a.options.Config.API.Memory, a.log)
 	a.server = newServer(a, a.access, memory, serverLimits(a.streamLimit(), a.maxPayload)...)
 	a.server.SetHealth(a.Health())
@@ -211,7 +212,6 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.loops.Go(a.beatLoop)
 	a.loops.Go(a.healthLoop)
-	a.noteLimits()
 	a.loops.Go(a.tryLimits)
 	a.guard.notify("READY=1\nSTATUS=" + a.figures())
 	if len(a.allPools()) == 0 {
