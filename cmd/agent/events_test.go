@@ -15,8 +15,9 @@ import (
 
 // elsewhere are the events that other tests of this package bring about.
 var elsewhere = map[string]string{
-	"agent.swept": "TestTheNextAgentSweeps",
-	"log.dropped": "TestALogThatNobodyReadsBlocksNothing",
+	"agent.swept":   "TestTheNextAgentSweeps",
+	"log.dropped":   "TestALogThatNobodyReadsBlocksNothing",
+	"admin.refused": "TestEveryMethodClassByRealUsers",
 }
 
 const eventPools = `
