@@ -21,8 +21,9 @@ import (
 // AccessError says that the file system keeps this user from the agent's socket: the agent was not asked. It is the cause of an
 // *Error whose Reason is PERMISSION_DENIED.
 type AccessError struct {
-	Path  string // of the socket, or of the directory above it that lets nobody else through
-	Owner string // of Path: name, else number
+	Socket string // path of it
+	Path   string // what lets this user not through: the socket, or a directory above it
+	Owner  string // of Path: name, else number
 	// Group is the one whose members may connect, by name, else number; empty when joining one does not help.
 	Group string
 	User  string // who was kept out: name, else number
@@ -31,7 +32,13 @@ type AccessError struct {
 	Err    error // the system's
 }
 
-func (e *AccessError) Error() string { return fmt.Sprintf("cannot connect to %q: %v", e.Path, e.Err) }
+func (e *AccessError) Error() string {
+	through := ""
+	if e.Path != e.Socket {
+		through = fmt.Sprintf("cannot pass through %q: ", e.Path)
+	}
+	return fmt.Sprintf("cannot reach the agent at %q: %s%v", e.Socket, through, e.Err)
+}
 
 // Unwrap is the system's error: errors.Is(err, fs.ErrPermission) is true.
 func (e *AccessError) Unwrap() error { return e.Err }
@@ -57,7 +64,7 @@ func keptOut(path string, err error) *AccessError {
 	if !errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
-	e := &AccessError{Path: path, User: userName(os.Geteuid()), Err: plainCause(err)}
+	e := &AccessError{Socket: path, Path: path, User: userName(os.Geteuid()), Err: plainCause(err)}
 	info, statErr := os.Stat(path)
 	for errors.Is(statErr, fs.ErrPermission) && e.Path != filepath.Dir(e.Path) { // what lets nobody through is above
 		e.Path = filepath.Dir(e.Path)

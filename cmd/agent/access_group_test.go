@@ -13,7 +13,7 @@ func TestWhoIsNotInTheGroupIsToldWhichOne(t *testing.T) {
 	for _, line := range []string{"status", "call add a=1 b=2", "call count n=1", "tools", "events -f", "logs", "stop", "health", "wait", "drain"} {
 		args := append([]string{"--socket", h.path("pitboss/agent.sock")}, strings.Fields(line)...)
 		e := h.finish(as(h.command("pitboss", args...)))
-		e.want(t, 77, `cannot connect to "`+h.path("pitboss/agent.sock")+`": permission denied`, "\n  join group \"54321\" (`sudo usermod -aG 54321 nobody`, then log in anew)\n")
+		e.want(t, 77, `cannot reach the agent at "`+h.path("pitboss/agent.sock")+`": permission denied`, "\n  join group \"54321\" (`sudo usermod -aG 54321 nobody`, then log in anew)\n")
 		if e.stdout != "" {
 			t.Errorf("%s printed %q", line, e.stdout)
 		}
@@ -21,7 +21,8 @@ func TestWhoIsNotInTheGroupIsToldWhichOne(t *testing.T) {
 	h.finish(as(h.command("pitboss", "--socket", h.path("pitboss/agent.sock"), "status"), others)).want(t, 0)
 	// A directory above it that lets nobody through is its owner's.
 	must(t, os.Chmod(h.path("pitboss"), 0o700))
-	h.finish(as(h.command("pitboss", "--socket", h.path("pitboss/agent.sock"), "status"), others)).want(t, 77, `cannot connect to "`+h.path("pitboss")+`"`, "ask its owner for access")
+	h.finish(as(h.command("pitboss", "--socket", h.path("pitboss/agent.sock"), "status"), others)).want(t, 77,
+		`agent.sock": cannot pass through "`+h.path("pitboss")+`": permission denied`, "ask its owner for access")
 	must(t, os.Chmod(h.path("pitboss"), 0o711))
 }
 
@@ -46,7 +47,7 @@ func TestTheSystemsSocketIsFoundFromALogin(t *testing.T) {
 		return e
 	}
 	client("--groups 54321", "XDG_RUNTIME_DIR="+h.path("login")).want(t, 0, "add(a: int, b: int)")
-	client("--clear-groups", "XDG_RUNTIME_DIR="+h.path("login")).want(t, 77, `cannot connect to "/run/pitboss/agent.sock"`, "  join group \"pitboss-clients\" (`sudo usermod -aG pitboss-clients nobody`, then log in anew)\n")
+	client("--clear-groups", "XDG_RUNTIME_DIR="+h.path("login")).want(t, 77, `cannot reach the agent at "/run/pitboss/agent.sock"`, "  join group \"pitboss-clients\" (`sudo usermod -aG pitboss-clients nobody`, then log in anew)\n")
 	// Who has joined since the login is told that, and not to join.
 	must(t, os.WriteFile(h.path("group"), []byte("root:x:0:\nnogroup:x:65534:\npitboss-clients:x:54321:root,nobody\n"), 0o644))
 	client("--clear-groups", "XDG_RUNTIME_DIR="+h.path("login")).want(t, 77, `nobody is in group "pitboss-clients" since after this login; log in anew`, "`newgrp pitboss-clients`")
