@@ -2,7 +2,6 @@ package check
 
 import (
 	"encoding/json"
-	"os"
 	"path"
 	"slices"
 	"strconv"
