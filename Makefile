@@ -13,7 +13,7 @@ PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: help build install demo test check chaos fuzz cover bench gen clean
+.PHONY: help build install demo test check containers chaos fuzz cover bench gen clean
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -60,6 +60,9 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go test -count=1 -run Import ./heartbeat ./ipc .
 	go test -count=1 -run TestEventsDocument ./agent
 	go test -count=1 -run 'TestManual|TestHelpTexts' ./cmd/agent ./watchdog
+
+containers: build $(TOOLS)/staticcheck ## the container examples: linted, validated as the API server does, built and run in namespaces (root)
+	cd examples/containers/check && go vet ./... && $(TOOLS)/staticcheck ./... && go test -count=1 -timeout 10m ./...
 
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)

@@ -54,8 +54,8 @@ func TestAnotherUserIsKeptOut(t *testing.T) {
 	must(t, os.Chmod(h.path("pitboss"), 0o711)) // even where the directory lets them through
 	for _, args := range [][]string{{"status"}, {"call", "add", "a=1", "b=2"}, {"stop"}, {"health"}, {"wait"}} {
 		line := append([]string{"--socket", h.path("pitboss/agent.sock")}, args...)
-		h.finish(as(h.command("pitboss", line...))).want(t, 77, "permission denied", "ask its owner for access")
-		h.finish(as(h.command("pitboss", line...), others)).want(t, 77)
+		h.finish(as(h.command("pitboss", line...))).want(t, 77, "permission denied", `it belongs to user "root" alone; ask its owner for access`)
+		h.finish(as(h.command("pitboss", line...), others)).want(t, 77, "!usermod")
 	}
 	// A socket that somebody has opened by hand still is the agent's to guard.
 	must(t, os.Chmod(h.path("pitboss/agent.sock"), 0o666))

@@ -18,6 +18,7 @@ var elsewhere = map[string]string{
 	"agent.swept":             "TestTheNextAgentSweeps",
 	"log.dropped":             "TestALogThatNobodyReadsBlocksNothing",
 	"pool.limit_not_enforced": "TestWithoutADelegatedCgroup",
+	"admin.refused":           "TestEveryMethodClassByRealUsers",
 }
 
 const eventPools = `
