@@ -49,7 +49,7 @@ test: build $(VENV) ## Go tests with -race, Python tests, golden frames both way
 	cd python && ../.venv/bin/python -m pytest -q
 
 check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/staticcheck ## format, vet, static analysis, ruff, mypy, proto lint, generated code, imports
-	test -z "$$(gofmt -l agent cmd examples heartbeat ipc python watchdog | tee /dev/stderr)"
+	test -z "$$(gofmt -l agent cmd examples heartbeat ipc packaging python watchdog | tee /dev/stderr)"
 	go vet ./...
 	GOOS=darwin go build ./agent/client && GOOS=windows go build ./agent/client
 	$(TOOLS)/staticcheck ./...
@@ -99,7 +99,7 @@ $(WHEEL_VENV): packaging/wheel/requirements.txt
 package: $(TOOLS)/nfpm $(WHEEL_VENV) ## deb, rpm, tarball and wheel of both architectures in DIST; VERSION=X.Y.Z names deb, rpm and tarball differently
 	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" packaging/build "$(DIST)"
 
-check-package: package ## lintian, rpmlint, contents, a second build elsewhere with the same bytes, the wheel in a fresh venv
+check-package: package $(TOOLS)/staticcheck ## lintian, rpmlint, contents, a second build elsewhere with the same bytes, the wheel in a fresh venv
 	go vet -tags package ./packaging && $(TOOLS)/staticcheck -tags package ./packaging
 	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" go test -count=1 -v -tags package ./packaging -dist "$(abspath $(DIST))"
 
