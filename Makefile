@@ -12,6 +12,7 @@ BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
 .PHONY: help build install demo test check chaos fuzz cover bench gen clean
 help: ## list the targets
@@ -48,7 +49,7 @@ test: build $(VENV) ## Go tests with -race, Python tests, golden frames both way
 	cd python && ../.venv/bin/python -m pytest -q
 
 check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/staticcheck ## format, vet, static analysis, ruff, mypy, proto lint, generated code, imports
-	test -z "$$(gofmt -l agent cmd examples heartbeat ipc python watchdog | tee /dev/stderr)"
+	test -z "$$(gofmt -l agent cmd examples heartbeat ipc packaging python watchdog | tee /dev/stderr)"
 	go vet ./...
 	GOOS=darwin go build ./agent/client && GOOS=windows go build ./agent/client
 	$(TOOLS)/staticcheck ./...
@@ -93,5 +94,20 @@ gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate
 	go test -count=1 -run TestEventsDocument ./agent -events.write
 	go test -count=1 -run 'TestManual$$' ./cmd/agent ./watchdog -manual.write
 
+DIST ?= dist
+WHEEL_VENV := .build/wheel-venv/.ready
+$(WHEEL_VENV): packaging/wheel/requirements.txt
+	$(PYTHON) -m venv .build/wheel-venv
+	.build/wheel-venv/bin/pip install --quiet -r packaging/wheel/requirements.txt
+	touch $(WHEEL_VENV)
+
+.PHONY: package check-package
+package: $(TOOLS)/nfpm $(WHEEL_VENV) ## deb, rpm, tarball and wheel of both architectures in DIST; VERSION=X.Y.Z names deb, rpm and tarball differently
+	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" packaging/build "$(DIST)"
+
+check-package: package $(TOOLS)/staticcheck ## lintian, rpmlint, contents, a second build elsewhere with the same bytes, the wheel in a fresh venv
+	go vet -tags package ./packaging && $(TOOLS)/staticcheck -tags package ./packaging
+	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" go test -count=1 -v -tags package ./packaging -dist "$(abspath $(DIST))"
+
 clean: ## remove what was built
-	rm -rf bin .build .venv
+	rm -rf bin .build .venv dist

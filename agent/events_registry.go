@@ -156,7 +156,7 @@ func EventsMarkdown() string {
 			class = k.class
 			fmt.Fprintf(&b, "\n## Class %s\n", class)
 		}
-		fmt.Fprintf(&b, "\n### `%s`\n\n%s (level %s)\n\n| field | type | unit | meaning |\n|---|---|---|---|\n", k.name, k.text, strings.ToLower(k.level.String()))
+		fmt.Fprintf(&b, "\n### `%s`\n\n%s (level %s)\n\n%s| field | type | unit | meaning |\n|---|---|---|---|\n", k.name, k.text, strings.ToLower(k.level.String()), catalogNote(k))
 		for _, f := range k.fields {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.name, map[slog.Kind]string{slog.KindString: "text", slog.KindInt64: "whole number", slog.KindFloat64: "number"}[f.kind], f.unit, f.meaning)
 		}
