@@ -14,7 +14,7 @@ PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
-.PHONY: help build install demo test check chaos fuzz cover bench gen clean
+.PHONY: help build install demo test check containers chaos fuzz cover bench gen clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -62,6 +62,9 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go test -count=1 -run TestEventsDocument ./agent
 	go test -count=1 -run 'TestManual|TestHelpTexts' ./cmd/agent ./watchdog
 
+containers: build $(TOOLS)/staticcheck ## the container examples: linted, validated as the API server does, built and run in namespaces (root)
+	cd examples/containers/check && go vet ./... && $(TOOLS)/staticcheck ./... && go test -count=1 -timeout 10m ./...
+
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
 
@@ -108,6 +111,12 @@ package: $(TOOLS)/nfpm $(WHEEL_VENV) ## deb, rpm, tarball and wheel of both arch
 check-package: package $(TOOLS)/staticcheck ## lintian, rpmlint, contents, a second build elsewhere with the same bytes, the wheel in a fresh venv
 	go vet -tags package ./packaging && $(TOOLS)/staticcheck -tags package ./packaging
 	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" go test -count=1 -v -tags package ./packaging -dist "$(abspath $(DIST))"
+
+.PHONY: test-package
+test-package: package $(VENV) $(TOOLS)/staticcheck ## boot systemd and live with deb, rpm and units: kills, hangs, upgrades, removals; root
+	go vet -tags booted ./packaging/test && $(TOOLS)/staticcheck -tags booted ./packaging/test
+	VERSION=99.0.0 $(MAKE) package DIST=.build/next
+	packaging/test/run "$(DIST)" .build/next
 
 clean: ## remove what was built
 	rm -rf bin .build .venv dist
