@@ -16,7 +16,7 @@ NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
 .PHONY: help build install demo test check containers chaos fuzz cover bench gen clean
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## build bin/pitboss and bin/pitboss-watchdog
 	CGO_ENABLED=0 go build -trimpath -o bin/pitboss ./cmd/agent
@@ -81,6 +81,15 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	go build -o .build/bin/bench ./agent/bench
 	.build/bin/bench -out "$(BENCH_OUT)"
 	PITBOSS_BIN="$(CURDIR)/bin" PITBOSS_PYTHON="$(CURDIR)/.venv/bin/python" go test -count=1 -v -run 'Hostile' ./cmd/agent -hostile.noise=500us | grep -v level=
+
+# Two machines of their own, both made of one debootstrap below .build: root, and the network on the first run. They install what they need with apt-get.
+IN_VM := packaging/test/vm/run -p Delegate='cpu memory pids' -p User=tester -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog
+.PHONY: test-vm
+test-vm: build ## emulated machine (about 90 s): pure cgroup v2, a real OOM killer
+	go vet -tags vm ./packaging/test/vm/...
+	mkdir -p .build/vm && CGO_ENABLED=0 go test -c -tags vm -o .build/vm/guest.test ./packaging/test/vm/guest
+	$(IN_VM) .build/vm/guest.test -test.v -test.timeout 4m
+	go test -tags vm -count=1 -v ./packaging/test/vm
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
