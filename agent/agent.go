@@ -189,6 +189,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return a.endEarly(err, listeners)
 		}
 	}
+	a.noteLimits()
 	memory := newAPIMemory(a.options.Config.API.Memory, a.log)
 	a.server = newServer(a, a.access, memory, serverLimits(a.streamLimit(), a.maxPayload)...)
 	a.server.SetHealth(a.Health())

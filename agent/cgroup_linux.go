@@ -68,6 +68,14 @@ func openCgroups(delegated string) (c *cgroups, killed int, err error) {
 	return c, killed, nil
 }
 
+// lacks is why limits of a controller bind nobody here; empty when they may. without is the reason when there is no cgroup at all.
+func (c *cgroups) lacks(controller, without string) string {
+	if c == nil {
+		return without
+	}
+	return c.missing[controller]
+}
+
 // enable gives the children of a cgroup a controller. EBUSY says that a process lives in the cgroup itself.
 func enable(dir, controller string) error {
 	err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+controller), 0)

@@ -16,6 +16,7 @@ const (
 	classPool      eventClass = "pool"
 	classProcess   eventClass = "process"
 	classHeartbeat eventClass = "heartbeat"
+	classAccess    eventClass = "access"
 )
 
 // eventKind is one row of the registry. Nothing is emitted that has none.
@@ -48,6 +49,10 @@ var (
 	causeField    = text("cause", "what went wrong")
 	tryField      = number("try", "starts", "how many in a row have failed, this one included")
 	launcherField = number("pid", "", "process id of the launcher")
+	methodField   = text("method", "of the API: CancelCall, Stack, Restart, Drain, Resume, Scale, Reload or Stop")
+	uidField      = number("uid", "", "number of the user who ordered it, as of its connection")
+	peerPIDField  = number("pid", "", "process id of who ordered it, as of its connection; 0 from another pid namespace")
+	userField     = text("user", "its name; absent when the host does not know it")
 	levelField    = number("generation", "", "number of the launcher within its pool, from 1")
 )
 
@@ -105,6 +110,12 @@ var (
 	heartbeatMissed   = &eventKind{"heartbeat.missed", classHeartbeat, slog.LevelDebug, "heartbeat missed", []eventField{poolField, workerField, number("missed", "pings", "in a row without an answer")}}
 	heartbeatVerdict  = &eventKind{"heartbeat.verdict", classHeartbeat, slog.LevelInfo, "heartbeat verdict", []eventField{poolField, workerField, text("from", "verdict before"), text("to", "verdict from now on"), text("evidence", "what speaks for it")}}
 	heartbeatReported = &eventKind{"heartbeat.reported", classHeartbeat, slog.LevelError, "worker is lost; heartbeat.on_lost says report", []eventField{poolField, workerField, text("evidence", "what speaks for it")}}
+
+	adminAction = &eventKind{"admin.action", classAccess, slog.LevelInfo, "an admin's order was carried out, or failed", []eventField{
+		methodField, uidField, peerPIDField, userField, poolField, workerField, number("call", "", "id of the call"),
+		number("workers", "workers", "how many were ordered"), text("why", "what the order gives as its reason"), text("outcome", "ok, or the reason of the error that the caller got"), span("took_s", "how long it took")}}
+	adminRefused = &eventKind{"admin.refused", classAccess, slog.LevelWarn, "refused an order that only admins may give", []eventField{
+		methodField, uidField, peerPIDField, userField, number("count", "orders", "of this user and method that were refused since the event before, of which there is at most one a second")}}
 )
 
 // eventKinds is every row, sorted by class and name.
@@ -114,6 +125,7 @@ var eventKinds = []*eventKind{
 	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, limitNotEnforced, poolRestartFailed, poolRestarted, poolScaled, poolState,
 	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
 	heartbeatMissed, heartbeatReported, heartbeatVerdict,
+	adminAction, adminRefused,
 }
 
 // EventNames lists the name of every event that there is.

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 )
 
@@ -54,20 +55,31 @@ func (a *Agent) limitStates() []LimitStatus {
 	return []LimitStatus{}
 }
 
-// tryLimits proves each limit once, in the background: that a file could be written is no proof that the kernel binds anybody.
-func (a *Agent) tryLimits() {
-	states := make([]LimitStatus, 0, len(controllers))
+// noteLimits says of each limit what is known without a try.
+func (a *Agent) noteLimits() {
+	var states []LimitStatus
 	for _, name := range controllers {
-		states = append(states, LimitStatus{Limit: name, State: limitTrying})
+		s := LimitStatus{Limit: name, State: limitTrying}
+		if s.Reason = a.cgroups.lacks(name, a.cgroupReason); s.Reason != "" {
+			s.State = limitVoid
+		}
+		states = append(states, s)
 	}
 	a.limits.Store(&states)
-	tried := make([]LimitStatus, 0, len(controllers))
-	for _, name := range controllers {
-		s := LimitStatus{Limit: name, State: limitEnforced}
-		if err := a.tryLimit(name); err != nil {
+}
+
+// tryLimits proves each of the others once: that a file could be written is no proof that the kernel binds anybody.
+func (a *Agent) tryLimits() {
+	tried := slices.Clone(a.limitStates())
+	for i := range tried {
+		s := &tried[i]
+		if s.State != limitTrying {
+			continue
+		}
+		s.State = limitEnforced
+		if err := a.tryLimit(s.Limit); err != nil {
 			s.State, s.Reason = limitVoid, err.Error()
 		}
-		tried = append(tried, s)
 	}
 	a.limits.Store(&tried)
 	for _, p := range a.allPools() {

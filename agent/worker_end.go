@@ -284,6 +284,9 @@ func (w *worker) postMortem() *PostMortem {
 }
 
 func (w *worker) died(pm *PostMortem) *Error {
-	return &Error{Reason: WorkerDied, Pool: w.pool.name, Worker: w.id, MayHaveRun: true, PostMortem: pm, Traceback: pm.Stack,
-		Message: fmt.Sprintf("worker %s (pid %d) %s", w.id, w.process.pid, pm.Cause())}
+	message := fmt.Sprintf("worker %s (pid %d) %s", w.id, w.process.pid, pm.Cause())
+	if pm.Killer == "" && pm.Evidence != "" { // nobody of ours: then the signs are all there is
+		message += "; " + pm.Evidence
+	}
+	return &Error{Reason: WorkerDied, Pool: w.pool.name, Worker: w.id, MayHaveRun: true, PostMortem: pm, Traceback: pm.Stack, Message: message}
 }

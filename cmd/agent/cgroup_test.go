@@ -234,6 +234,8 @@ func TestWithoutADelegatedCgroup(t *testing.T) {
 	if void := st.Pools[0].LimitsVoid; len(void) != 2 || !strings.HasPrefix(void[0], "limits.memory: ") || !strings.HasPrefix(void[1], "limits.pids: ") {
 		t.Errorf("void: %q", void)
 	}
+	d := h.doctor("--config", "pitboss.yaml")
+	d.want(t, "limits", gradeWarn, "pool default has limits that bind nobody: limits.memory: ")
 	if text := h.pitboss("status").stdout; !strings.Contains(text, "not enforced: limits.memory: ") {
 		t.Errorf("status:\n%s", text)
 	}

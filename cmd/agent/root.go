@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -45,6 +43,10 @@ func execute(args []string) int {
 func (g *global) unreachable(err error) error {
 	var coded *codeError
 	var remote *client.Error
+	var refusal *client.AccessError
+	if !errors.As(err, &coded) && errors.As(err, &refusal) {
+		return keptOut(refusal)
+	}
 	if !errors.As(err, &coded) && errors.As(err, &remote) && remote.Reason == client.Unreachable {
 		return noAgent(g.socketPath(), err)
 	}
@@ -179,17 +181,23 @@ func (g *global) namedSocket() string {
 
 func noAgent(path string, err error) error {
 	next := "start one with `pitboss agent` or `pitboss run ADAPTER`, or name its socket with --socket"
+	var refusal *client.AccessError
 	switch {
+	case errors.As(err, &refusal):
+		return keptOut(refusal)
 	case mute(err):
 		return fail(exitTemporary, silence(path), "the agent at %q does not answer", path)
-	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied"):
-		return fail(exitPermission, wayIn(path), "cannot reach the agent at %q: %w", path, err)
 	case errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file"):
 		return fail(exitUnavailable, next, "no agent at %q", path)
 	case errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "connection refused"):
 		return fail(exitUnavailable, next, "cannot reach the agent at %q: it has ended and left its socket behind", path)
 	}
 	return fail(exitUnavailable, next, "cannot reach the agent at %q: %w", path, err)
+}
+
+// keptOut is for whom the socket's file, or a directory above it, does not let through.
+func keptOut(refusal *client.AccessError) error {
+	return fail(exitPermission, refusal.Remedy(), "%w", refusal)
 }
 
 // silence says what may be the matter with an agent that does not answer. A service manager holds the socket of the system's agent:
@@ -204,21 +212,4 @@ func silence(path string) string {
 		unit += "@" + name
 	}
 	return "it may not be able to start, " + held + "`systemctl status " + unit + "` and `ps` tell"
-}
-
-// wayIn says what lets somebody connect whom the mode of the socket keeps out.
-func wayIn(path string) string {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&0o020 == 0 { // connect(2) asks for write permission
-		return "the socket belongs to another user; ask its owner for access"
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return "ask the socket's owner for access"
-	}
-	group := strconv.FormatUint(uint64(stat.Gid), 10)
-	if g, err := user.LookupGroupId(group); err == nil {
-		group = g.Name
-	}
-	return fmt.Sprintf("the socket is for members of group %q: an administrator lets you in with `usermod -aG %s USER`, which your next login has", group, group)
 }

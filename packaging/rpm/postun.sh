@@ -15,5 +15,7 @@ if [ "$1" -eq 0 ]; then
         systemctl daemon-reload >/dev/null 2>&1 || :
         systemctl reset-failed pitboss.socket pitboss.service >/dev/null 2>&1 || :
     fi
-    rm -rf /run/pitboss # root's, sockets only; systemd leaves them behind
+    # systemd leaves the sockets behind. Only those: root may run an agent of its own there.
+    find /run/pitboss -mindepth 1 -maxdepth 1 -type s -group pitboss-clients -delete 2>/dev/null || :
+    rmdir /run/pitboss 2>/dev/null || :
 fi
