@@ -85,10 +85,12 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 # Two machines of their own, both made of one debootstrap below .build: root, and the network on the first run. They install what they need with apt-get.
 IN_VM := packaging/test/vm/run -p Delegate='cpu memory pids' -p User=tester -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog
 .PHONY: test-vm
-test-vm: build ## emulated machine (about 90 s): pure cgroup v2, a real OOM killer
-	go vet -tags vm ./packaging/test/vm/...
+test-vm: build ## emulated machine (about 3 min): pure cgroup v2, a real OOM killer
+	go vet -tags vm ./packaging/test/vm/... ./cmd/agent
 	mkdir -p .build/vm && CGO_ENABLED=0 go test -c -tags vm -o .build/vm/guest.test ./packaging/test/vm/guest
+	CGO_ENABLED=0 go test -c -tags vm -o .build/vm/agent.test ./cmd/agent
 	$(IN_VM) .build/vm/guest.test -test.v -test.timeout 4m
+	$(IN_VM) -c cmd/agent/testdata=/payload/testdata -e PITBOSS_BIN=/usr/bin -e PITBOSS_PYTHON=/usr/bin/python3 -e HOME=/tmp .build/vm/agent.test -test.v -test.timeout 4m -test.run '^Test(LimitsBite|ALimitThatIsNotGivenIsSaid|TheTryTakesLittleTime)$$'
 	go test -tags vm -count=1 -v ./packaging/test/vm
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
