@@ -12,10 +12,11 @@ BUF := github.com/bufbuild/buf/cmd/buf@v1.75.0
 PROTOC_GEN_GO := google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
 PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
 .PHONY: help build install demo test check containers chaos fuzz cover bench gen clean
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 build: ## build bin/pitboss and bin/pitboss-watchdog
 	CGO_ENABLED=0 go build -trimpath -o bin/pitboss ./cmd/agent
@@ -48,7 +49,7 @@ test: build $(VENV) ## Go tests with -race, Python tests, golden frames both way
 	cd python && ../.venv/bin/python -m pytest -q
 
 check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/staticcheck ## format, vet, static analysis, ruff, mypy, proto lint, generated code, imports
-	test -z "$$(gofmt -l agent cmd examples heartbeat ipc python watchdog | tee /dev/stderr)"
+	test -z "$$(gofmt -l agent cmd examples heartbeat ipc packaging python watchdog | tee /dev/stderr)"
 	go vet ./...
 	GOOS=darwin go build ./agent/client && GOOS=windows go build ./agent/client
 	$(TOOLS)/staticcheck ./...
@@ -81,11 +82,41 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	.build/bin/bench -out "$(BENCH_OUT)"
 	PITBOSS_BIN="$(CURDIR)/bin" PITBOSS_PYTHON="$(CURDIR)/.venv/bin/python" go test -count=1 -v -run 'Hostile' ./cmd/agent -hostile.noise=500us | grep -v level=
 
+# Two machines of their own, both made of one debootstrap below .build: root, and the network on the first run. They install what they need with apt-get.
+IN_VM := packaging/test/vm/run -p Delegate='cpu memory pids' -p User=tester -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog
+.PHONY: test-vm
+test-vm: build ## emulated machine (about 90 s): pure cgroup v2, a real OOM killer
+	go vet -tags vm ./packaging/test/vm/...
+	mkdir -p .build/vm && CGO_ENABLED=0 go test -c -tags vm -o .build/vm/guest.test ./packaging/test/vm/guest
+	$(IN_VM) .build/vm/guest.test -test.v -test.timeout 4m
+	go test -tags vm -count=1 -v ./packaging/test/vm
+
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
 	mkdir -p .build && go run ./agent/configdoc > .build/config.md && mv .build/config.md docs/config.md
 	go test -count=1 -run TestEventsDocument ./agent -events.write
 	go test -count=1 -run 'TestManual$$' ./cmd/agent ./watchdog -manual.write
 
+DIST ?= dist
+WHEEL_VENV := .build/wheel-venv/.ready
+$(WHEEL_VENV): packaging/wheel/requirements.txt
+	$(PYTHON) -m venv .build/wheel-venv
+	.build/wheel-venv/bin/pip install --quiet -r packaging/wheel/requirements.txt
+	touch $(WHEEL_VENV)
+
+.PHONY: package check-package
+package: $(TOOLS)/nfpm $(WHEEL_VENV) ## deb, rpm, tarball and wheel of both architectures in DIST; VERSION=X.Y.Z names deb, rpm and tarball differently
+	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" packaging/build "$(DIST)"
+
+check-package: package $(TOOLS)/staticcheck ## lintian, rpmlint, contents, a second build elsewhere with the same bytes, the wheel in a fresh venv
+	go vet -tags package ./packaging && $(TOOLS)/staticcheck -tags package ./packaging
+	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" go test -count=1 -v -tags package ./packaging -dist "$(abspath $(DIST))"
+
+.PHONY: test-package
+test-package: package $(VENV) $(TOOLS)/staticcheck ## boot systemd and live with deb, rpm and units: kills, hangs, upgrades, removals; root
+	go vet -tags booted ./packaging/test && $(TOOLS)/staticcheck -tags booted ./packaging/test
+	VERSION=99.0.0 $(MAKE) package DIST=.build/next
+	packaging/test/run "$(DIST)" .build/next
+
 clean: ## remove what was built
-	rm -rf bin .build .venv
+	rm -rf bin .build .venv dist

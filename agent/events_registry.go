@@ -87,6 +87,7 @@ var (
 	poolRestartFailed   = &eventKind{"pool.restart_failed", classPool, slog.LevelWarn, "workers were not replaced; the old ones serve on", []eventField{poolField, causeField, number("workers", "workers", "how many had been replaced before")}}
 	launcherStarted     = &eventKind{"pool.launcher.started", classPool, slog.LevelInfo, "launcher started", []eventField{poolField, launcherField, levelField, text("python", "path of the interpreter")}}
 	launcherExited      = &eventKind{"pool.launcher.exited", classPool, slog.LevelInfo, "launcher exited", []eventField{poolField, launcherField, levelField, text("end", "how it ended")}}
+	limitNotEnforced    = &eventKind{"pool.limit_not_enforced", classPool, slog.LevelWarn, "a limit of the pool binds nobody on this host", []eventField{poolField, text("limit", "its key"), causeField}}
 	forkRefused         = &eventKind{"pool.fork_refused", classPool, slog.LevelWarn, "pool cannot fork its workers and starts a fresh interpreter for each", []eventField{poolField, text("reason", "what forbids it, and which import did it")}}
 	launcherLost        = &eventKind{"pool.launcher.lost", classPool, slog.LevelWarn, "launcher died; its workers serve on, a new generation starts", []eventField{poolField, launcherField, levelField}}
 	launcherStartFailed = &eventKind{"pool.launcher.start_failed", classPool, slog.LevelWarn, "launcher did not start", []eventField{poolField, tryField, causeField}}
@@ -103,7 +104,7 @@ var (
 		text("output", "its last 50 lines, the last 2 KiB of them; absent when it ended as it was told to, with no call"),
 		text("stack", "its last Python stack, at most 2 KiB; absent when there is none")}}
 	cleanupCompleted = &eventKind{"cleanup.completed", classProcess, slog.LevelInfo, "clean-up completed", []eventField{poolField, workerField, span("took_s", "from the end of the worker's process to the end of its keeper"),
-		text("proof", "ECHILD: the keeper has seen its tree empty; none: the launcher has killed what it left"), number("killed", "processes", "that the keeper had to kill")}}
+		text("tier", "kill tier that held"), text("proof", "ECHILD: the keeper has seen its tree empty; populated 0: and its cgroup is; none: something was left, and its launcher kills it"), number("killed", "processes", "that the keeper had to kill")}}
 	keeperKilled = &eventKind{"keeper.killed", classProcess, slog.LevelError, "keeper does not end; killing it, its children fall to the launcher", []eventField{poolField, workerField, number("keeper_pid", "", "process id of the keeper")}}
 
 	heartbeatMissed   = &eventKind{"heartbeat.missed", classHeartbeat, slog.LevelDebug, "heartbeat missed", []eventField{poolField, workerField, number("missed", "pings", "in a row without an answer")}}
@@ -121,7 +122,7 @@ var (
 var eventKinds = []*eventKind{
 	agentCertRefused, agentDied, agentIdle, logDropped, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
 	watchdogArmed, watchdogLost, watchdogSilent,
-	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, poolRestartFailed, poolRestarted, poolScaled, poolState,
+	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, limitNotEnforced, poolRestartFailed, poolRestarted, poolScaled, poolState,
 	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
 	heartbeatMissed, heartbeatReported, heartbeatVerdict,
 	adminAction, adminRefused,
@@ -168,7 +169,7 @@ func EventsMarkdown() string {
 			class = k.class
 			fmt.Fprintf(&b, "\n## Class %s\n", class)
 		}
-		fmt.Fprintf(&b, "\n### `%s`\n\n%s (level %s)\n\n| field | type | unit | meaning |\n|---|---|---|---|\n", k.name, k.text, strings.ToLower(k.level.String()))
+		fmt.Fprintf(&b, "\n### `%s`\n\n%s (level %s)\n\n%s| field | type | unit | meaning |\n|---|---|---|---|\n", k.name, k.text, strings.ToLower(k.level.String()), catalogNote(k))
 		for _, f := range k.fields {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.name, map[slog.Kind]string{slog.KindString: "text", slog.KindInt64: "whole number", slog.KindFloat64: "number"}[f.kind], f.unit, f.meaning)
 		}

@@ -99,6 +99,9 @@ func (h *logHandler) Handle(ctx context.Context, r slog.Record) error {
 			e.fields[k] = v
 		}
 		r.Attrs(func(a slog.Attr) bool { addField(e.fields, h.prefix, a); return true })
+		if id := messageID(e.fields); id != "" {
+			e.fields["MESSAGE_ID"] = id
+		}
 	}
 	h.shared.writer.add(e)
 	return nil

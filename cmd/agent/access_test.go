@@ -63,6 +63,16 @@ func TestAnotherUserIsKeptOut(t *testing.T) {
 	h.pitboss("status").want(t, 0)
 }
 
+// TestSilenceNamesTheUnit: where nothing answers at a service's socket, its unit is named.
+func TestSilenceNamesTheUnit(t *testing.T) {
+	for path, want := range map[string]string{"/run/pitboss/agent.sock": "`systemctl status pitboss`", "/run/pitboss/gpu.sock": "`systemctl status pitboss@gpu`",
+		"/tmp/agent.sock": "it may be stopped (SIGSTOP)"} {
+		if next := silence(path); !strings.Contains(next, want) {
+			t.Errorf("%s: %q", path, next)
+		}
+	}
+}
+
 // TestRolesOfRealUsers: each role does what is its own, and is told what it lacks for the rest.
 func TestRolesOfRealUsers(t *testing.T) {
 	look, call, stop := "status", "call add a=1 b=2", "stop"

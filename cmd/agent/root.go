@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -185,7 +186,7 @@ func noAgent(path string, err error) error {
 	case errors.As(err, &refusal):
 		return keptOut(refusal)
 	case mute(err):
-		return fail(exitTemporary, "it may be stopped (SIGSTOP), or the host overloaded; `ps` tells", "the agent at %q does not answer", path)
+		return fail(exitTemporary, silence(path), "the agent at %q does not answer", path)
 	case errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file"):
 		return fail(exitUnavailable, next, "no agent at %q", path)
 	case errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "connection refused"):
@@ -197,4 +198,18 @@ func noAgent(path string, err error) error {
 // keptOut is for whom the socket's file, or a directory above it, does not let through.
 func keptOut(refusal *client.AccessError) error {
 	return fail(exitPermission, refusal.Remedy(), "%w", refusal)
+}
+
+// silence says what may be the matter with an agent that does not answer. A service manager holds the socket of the system's agent:
+// there it may be an agent that cannot start.
+func silence(path string) string {
+	const held = "be stopped (SIGSTOP), or the host overloaded; "
+	if filepath.Dir(path) != "/run/pitboss" {
+		return "it may " + held + "`ps` tells"
+	}
+	unit := "pitboss"
+	if name := strings.TrimSuffix(filepath.Base(path), ".sock"); name != "agent" {
+		unit += "@" + name
+	}
+	return "it may not be able to start, " + held + "`systemctl status " + unit + "` and `ps` tell"
 }
