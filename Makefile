@@ -14,7 +14,7 @@ PROTOC_GEN_GO_GRPC := google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
-.PHONY: help build install demo test check chaos fuzz cover bench gen clean
+.PHONY: help build install demo test check containers chaos fuzz cover bench gen clean
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -62,6 +62,9 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go test -count=1 -run TestEventsDocument ./agent
 	go test -count=1 -run 'TestManual|TestHelpTexts' ./cmd/agent ./watchdog
 
+containers: build $(TOOLS)/staticcheck ## the container examples: linted, validated as the API server does, built and run in namespaces (root)
+	cd examples/containers/check && go vet ./... && $(TOOLS)/staticcheck ./... && go test -count=1 -timeout 10m ./...
+
 chaos: build ## the kill matrix; ROUNDS per cell
 	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
 
@@ -78,6 +81,17 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	go build -o .build/bin/bench ./agent/bench
 	.build/bin/bench -out "$(BENCH_OUT)"
 	PITBOSS_BIN="$(CURDIR)/bin" PITBOSS_PYTHON="$(CURDIR)/.venv/bin/python" go test -count=1 -v -run 'Hostile' ./cmd/agent -hostile.noise=500us | grep -v level=
+
+# Two machines of their own, both made of one debootstrap below .build: root, and the network on the first run. They install what they need with apt-get.
+IN_VM := packaging/test/vm/run -p Delegate='cpu memory pids' -p User=tester -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog
+.PHONY: test-vm
+test-vm: build ## emulated machine (about 3 min): pure cgroup v2, a real OOM killer
+	go vet -tags vm ./packaging/test/vm/... ./cmd/agent
+	mkdir -p .build/vm && CGO_ENABLED=0 go test -c -tags vm -o .build/vm/guest.test ./packaging/test/vm/guest
+	CGO_ENABLED=0 go test -c -tags vm -o .build/vm/agent.test ./cmd/agent
+	$(IN_VM) .build/vm/guest.test -test.v -test.timeout 4m
+	$(IN_VM) -c cmd/agent/testdata=/payload/testdata -e PITBOSS_BIN=/usr/bin -e PITBOSS_PYTHON=/usr/bin/python3 -e HOME=/tmp .build/vm/agent.test -test.v -test.timeout 4m -test.run '^Test(LimitsBite|ALimitThatIsNotGivenIsSaid|TheTryTakesLittleTime)$$'
+	go test -tags vm -count=1 -v ./packaging/test/vm
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
@@ -100,6 +114,12 @@ check-package: package $(VENV) $(TOOLS)/staticcheck ## lintian, rpmlint, content
 	go vet -tags package ./packaging && $(TOOLS)/staticcheck -tags package ./packaging
 	.venv/bin/ruff check --config python/pyproject.toml packaging/wheel && .venv/bin/mypy --strict --ignore-missing-imports packaging/wheel/build.py
 	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" go test -count=1 -v -tags package ./packaging -dist "$(abspath $(DIST))"
+
+.PHONY: test-package
+test-package: package $(VENV) $(TOOLS)/staticcheck ## boot systemd and live with deb, rpm and units: kills, hangs, upgrades, removals; root
+	go vet -tags booted ./packaging/test && $(TOOLS)/staticcheck -tags booted ./packaging/test
+	VERSION=99.0.0 $(MAKE) package DIST=.build/next
+	packaging/test/run "$(DIST)" .build/next
 
 clean: ## remove what was built
 	rm -rf bin .build .venv dist

@@ -31,9 +31,12 @@ type Options struct {
 	LibraryDir string // where the Python library is extracted; others of the same user share it. Default: RuntimeDir
 	Version    string // must be the watchdog's
 	GuardFD    int    // descriptor of the watchdog's link, -1 without one
-	Listeners  []net.Listener
-	Log        *slog.Logger
-	LogWriter  *LogWriter // where Log goes, so that its losses become an event; nil if it cannot lose anything
+	// CgroupDir is the delegated cgroup in whose supervisor/ this process lives; empty without one, and CgroupRefused says why if one
+	// was asked for.
+	CgroupDir, CgroupRefused string
+	Listeners                []net.Listener
+	Log                      *slog.Logger
+	LogWriter                *LogWriter // where Log goes, so that its losses become an event; nil if it cannot lose anything
 	// Output gets the lines of workers and launchers; call is 0 when none was in flight. Nil logs them.
 	Output func(pool, process, stream string, call uint64, line string)
 	// Reload reads and checks the configuration again; nil for an agent that has no file.
@@ -54,6 +57,7 @@ type Agent struct {
 	buffers  buffers
 	children *children
 	guard    *guard
+	cgroups  *cgroups
 	access   *access
 	pools    atomic.Pointer[[]*pool] // in the order of the config; replaced as a whole by reload
 	nextCall atomic.Uint64
@@ -63,16 +67,18 @@ type Agent struct {
 	lines    *feed[outputLine]
 	death    lastDeath
 
-	meter      memoryMeter
-	maxPayload int         // bytes that the API takes; fixed when it is made
-	swept      SweepStatus // fixed when New returns
-	record     *runRecord
-	grace      atomic.Int64 // see longestGrace; it only grows
-	reloading  sync.Mutex   // held by a reload
-	config     Config       // as it is carried out; guarded by reloading once Run has begun
-	poolsMu    sync.Mutex   // held while pools come, go or are told to stop
-	leaving    []*pool      // removed ones that may not have ended; guarded by poolsMu
-	poolRuns   sync.WaitGroup
+	cgroupReason string                        // why cgroups is nil
+	limits       atomic.Pointer[[]LimitStatus] // replaced as a whole
+	meter        memoryMeter
+	maxPayload   int         // bytes that the API takes; fixed when it is made
+	swept        SweepStatus // fixed when New returns
+	record       *runRecord
+	grace        atomic.Int64 // see longestGrace; it only grows
+	reloading    sync.Mutex   // held by a reload
+	config       Config       // as it is carried out; guarded by reloading once Run has begun
+	poolsMu      sync.Mutex   // held while pools come, go or are told to stop
+	leaving      []*pool      // removed ones that may not have ended; guarded by poolsMu
+	poolRuns     sync.WaitGroup
 
 	server    *apiServer
 	stop      chan stopRequest // capacity 2: orders to stop
@@ -100,8 +106,11 @@ func New(o Options) (*Agent, error) {
 	}
 	a.runID = hex.EncodeToString(id)
 	a.grace.Store(int64(o.Config.longestKill()))
-	err := o.checkTier()
+	found, err := a.takeCgroup()
 	if err != nil {
+		return nil, err
+	}
+	if err := a.checkTiers(o.Config); err != nil {
 		return nil, err
 	}
 	if a.access, err = newAccess(o.Config.Access); err != nil {
@@ -128,30 +137,18 @@ func New(o Options) (*Agent, error) {
 		if err := a.sweepAndRecord(); err != nil {
 			return nil, err
 		}
+		a.swept.Killed += found
 		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.emit, a.watchdogLost, a.drain); err != nil {
 			return nil, err
 		}
+	}
+	if o.GuardFD >= 0 { // else the process is not the agent's alone
+		raiseOOMScore(a.pid, agentOOMScore) // before anything is started: it is inherited
 	}
 	if a.children, err = newChildren(func(pid int) { a.emit(agentStray, slog.Int("pid", pid)) }); err != nil {
 		return nil, err
 	}
 	return a, nil
-}
-
-// checkTier refuses to start below the kill tier that the configuration demands: without a watchdog it is group.
-func (o *Options) checkTier() error {
-	if o.GuardFD >= 0 {
-		return nil
-	}
-	if require := o.Config.Watchdog.Require; require != "" {
-		return fmt.Errorf("cannot start without a watchdog: watchdog.require says %q, and the tier is group; start through the watchdog, or remove it", require)
-	}
-	for _, cfg := range o.Config.Pools {
-		if cfg.Guard != "group" {
-			return fmt.Errorf("cannot start pool %q without a watchdog: its guard says %q, and the tier is group; start through the watchdog, or say guard: group", cfg.Name, cfg.Guard)
-		}
-	}
-	return nil
 }
 
 // longestGrace is the longest time that a keeper of this run may leave between TERM and KILL, so far.
@@ -188,10 +185,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		listeners = []net.Listener{l}
 	}
 	for _, p := range a.allPools() {
-		if err := a.guard.pool(p.name, p.cfg().Timeouts.Kill); err != nil {
+		if err := a.guardPool(p.name, p.cfg().Timeouts.Kill); err != nil {
 			return a.endEarly(err, listeners)
 		}
 	}
+	a.noteLimits()
 	memory := newAPIMemory(a.options.Config.API.Memory, a.log)
 	a.server = newServer(a, a.access, memory, serverLimits(a.streamLimit(), a.maxPayload)...)
 	a.server.SetHealth(a.Health())
@@ -214,7 +212,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.loops.Go(a.beatLoop)
 	a.loops.Go(a.healthLoop)
-	a.guard.notify("READY=1\nSTATUS=serving on " + a.options.Socket)
+	a.loops.Go(a.tryLimits)
+	a.guard.notify("READY=1\nSTATUS=" + a.figures())
 	if len(a.allPools()) == 0 {
 		a.emit(agentIdle, slog.String("config", a.options.ConfigPath))
 	}
@@ -255,11 +254,15 @@ func (a *Agent) WaitReady(ctx context.Context) error {
 func (a *Agent) beatLoop() {
 	tick := time.NewTicker(beatInterval)
 	defer tick.Stop()
+	figures, toldAt := "", time.Time{}
 	for {
 		select {
 		case <-tick.C:
 		case <-a.ended:
 			return
+		}
+		if now := time.Now(); now.Sub(toldAt) >= figuresEvery {
+			figures, toldAt = a.tellFigures(figures), now
 		}
 		alive := true
 		for _, p := range a.allPools() {

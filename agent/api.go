@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/tap"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -42,7 +44,11 @@ type (
 		Scale(pool string, workers int) error
 		Reload(ctx context.Context) ([]string, error)
 	}
+	recorder interface {
+		emit(kind *eventKind, fields ...slog.Attr)
+	}
 	core interface {
+		recorder
 		caller
 		admin
 		operator
@@ -59,8 +65,17 @@ type apiServer struct {
 
 // newServer builds the server; only listeners that read their peers' credentials fit it.
 func newServer(c core, who *access, memory *apiMemory, limits ...grpc.ServerOption) *apiServer {
+	record := newAudit(func(kind *eventKind, fields ...slog.Attr) { c.emit(kind, fields...) })
+	tap := func(ctx context.Context, info *tap.Info) (context.Context, error) {
+		ctx, err := who.tap(ctx, info)
+		if err != nil {
+			record.refused(ctx, info.FullMethodName, time.Now())
+		}
+		return ctx, err
+	}
 	s := &apiServer{
-		grpc:   grpc.NewServer(append(limits, grpc.Creds(peerHandshake{}), grpc.ForceServerCodecV2(newPartsCodec()), grpc.InTapHandle(who.tap), grpc.UnaryInterceptor(smallOrders))...),
+		grpc: grpc.NewServer(append(limits, grpc.Creds(peerHandshake{}), grpc.ForceServerCodecV2(newPartsCodec()), grpc.InTapHandle(tap),
+			grpc.ChainUnaryInterceptor(record.unary, smallOrders))...),
 		health: newHealthService(),
 	}
 	pb.RegisterPoolServer(s.grpc, &poolService{core: c, memory: memory})

@@ -11,7 +11,7 @@ import (
 
 // Config is the whole configuration. It is read once and passed on as values; nothing else reads files or environment
 // for settings. The tags of a field are the one source of what is said about it and of how it is checked: doc, unit, min and
-// max (inclusive), oneof, zero (0 is allowed below min), later (known, but not in this version), and default where Default
+// max (inclusive), oneof, zero (0 is allowed below min), and default where Default
 // and DefaultPool cannot say it. docs/config.md and `pitboss config defaults` are generated from them.
 type Config struct {
 	Pools    []PoolConfig   `yaml:"pools" doc:"the pools; each runs one adapter in its own workers"`
@@ -37,7 +37,7 @@ type PoolConfig struct {
 	Heartbeat     HeartbeatConfig   `yaml:"heartbeat" doc:"the failure detector"`
 	Limits        LimitsConfig      `yaml:"limits" doc:"what a worker and a call may use"`
 	Serialization string            `yaml:"serialization" doc:"a result that cannot be sent: strict: TypeError; markers: an object with its type and repr in its place" oneof:"strict|markers"`
-	Guard         string            `yaml:"guard" doc:"lowest kill tier that this pool accepts: tree, or group (no watchdog)" oneof:"tree|group" later:"cgroup"`
+	Guard         string            `yaml:"guard" doc:"lowest kill tier that this pool accepts: cgroup (a delegated cgroup for each worker), tree, or group (no watchdog)" oneof:"cgroup|tree|group"`
 }
 
 // QueueConfig bounds the calls that wait.
@@ -70,9 +70,12 @@ type HeartbeatConfig struct {
 
 // LimitsConfig bounds a worker and its calls.
 type LimitsConfig struct {
-	NoFile  int  `yaml:"nofile" doc:"soft RLIMIT_NOFILE of a worker; 0 keeps the agent's" unit:"descriptors" min:"64" max:"1048576" zero:"true"`
-	Core    Size `yaml:"core" doc:"soft RLIMIT_CORE in bytes; 0, because writing a large dump hides a death for seconds" unit:"bytes" min:"0" max:"1048576GiB"`
-	Payload Size `yaml:"payload" doc:"largest arguments or result" unit:"bytes" min:"1KiB" max:"3GiB"`
+	Memory  Size  `yaml:"memory" doc:"memory of a worker and all that it starts, swap included; beyond it the kernel kills there; 0 for no limit. Memory, cpu and pids need a delegated cgroup with that controller, status says whether they bind" unit:"bytes" min:"16MiB" max:"1024GiB" zero:"true"`
+	CPU     Share `yaml:"cpu" doc:"processor time of a worker and all that it starts: 150% is one and a half processors; 0 for no limit" unit:"share" min:"1%" max:"102400%" zero:"true"`
+	PIDs    int   `yaml:"pids" doc:"processes and threads of a worker and all that it starts; 0 for no limit" unit:"processes" min:"8" max:"4194304" zero:"true"`
+	NoFile  int   `yaml:"nofile" doc:"soft RLIMIT_NOFILE of a worker; 0 keeps the agent's" unit:"descriptors" min:"64" max:"1048576" zero:"true"`
+	Core    Size  `yaml:"core" doc:"soft RLIMIT_CORE in bytes; 0, because writing a large dump hides a death for seconds" unit:"bytes" min:"0" max:"1048576GiB"`
+	Payload Size  `yaml:"payload" doc:"largest arguments or result" unit:"bytes" min:"1KiB" max:"3GiB"`
 }
 
 // WatchdogConfig is how the agent is guarded.
@@ -80,7 +83,7 @@ type WatchdogConfig struct {
 	Mode         string        `yaml:"mode" doc:"auto: under the watchdog; off: without, in tier group" oneof:"auto|off"`
 	AgentTimeout time.Duration `yaml:"agent_timeout" doc:"silence of the agent that the watchdog takes for a hang" unit:"duration" min:"3s" max:"300s"`
 	OnLoss       string        `yaml:"on_loss" doc:"when the watchdog dies: drain and end, or continue in tier group" oneof:"drain|continue"`
-	Require      string        `yaml:"require" doc:"refuse to start below this tier: tree, or empty for no demand" oneof:"|tree" later:"cgroup"`
+	Require      string        `yaml:"require" doc:"refuse to start below this tier: cgroup, tree, or empty for no demand" oneof:"|cgroup|tree"`
 }
 
 // APIConfig bounds what the clients of the socket take in the agent.
@@ -135,7 +138,6 @@ func (h HeartbeatConfig) detector() heartbeat.Config {
 var notAvailable = map[string]bool{
 	"telemetry": true, "pools[].slots": true, "pools[].affinity": true, "pools[].recycle": true,
 	"pools[].workers.min": true, "pools[].workers.max": true, "pools[].workers.idle": true, "pools[].timeouts.cancel_grace": true,
-	"pools[].limits.memory": true, "pools[].limits.cpu": true, "pools[].limits.pids": true,
 }
 
 // Fault is one thing that is wrong with a configuration.

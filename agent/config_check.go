@@ -108,8 +108,8 @@ func (p PoolConfig) check(c *checker, mode string) {
 			}
 		}
 	}
-	if mode == "off" && p.Guard == "tree" {
-		c.add("guard", "tier tree cannot be had with watchdog.mode: off; say guard: group if killing by process groups is enough")
+	if mode == "off" && p.Guard != "group" && !c.has("guard") {
+		c.add("guard", "tier %s cannot be had with watchdog.mode: off; say guard: group if killing by process groups is enough", p.Guard)
 	}
 }
 

@@ -27,12 +27,8 @@ func (c *checker) choice(key string, v reflect.Value, tag reflect.StructTag) {
 	if !bounded {
 		return
 	}
-	value, choices := v.String(), strings.Split(allowed, "|")
-	switch {
-	case value != "" && value == tag.Get("later"):
-		c.add(key, "tier %s is not available in this version; tree is the highest", value)
-	case !slices.Contains(choices, value):
-		c.add(key, "%q is not known; it must be one of %q", value, choices)
+	if choices := strings.Split(allowed, "|"); !slices.Contains(choices, v.String()) {
+		c.add(key, "%q is not known; it must be one of %q", v.String(), choices)
 	}
 }
 

@@ -80,11 +80,11 @@ telemetry: {}
 		{12, "pools[0].heartbeat.jitter", "out of range"},
 		{13, "pools[0].limits.payload", `"1KB" is not a size`},
 		{14, "pools[0].env.A", "cannot expand"},
-		{15, "pools[0].guard", "not available in this version"},
+		{15, "pools[0].guard", "cannot be had with watchdog.mode: off"},
 		{18, "pools[1].workers.min", "not available in this version"},
 		{19, "pools[2].name", "the name of another pool"},
 		{21, "pools[2].preload", "must be a list"},
-		{22, "watchdog.require", "not available in this version"},
+		{22, "watchdog.require", "cannot be had with watchdog.mode: off"},
 		{23, "log.level", `"loud" is not known`},
 		{23, "log.format", `"xml" is not known`},
 		{24, "telemetry", "not available in this version"},
@@ -233,7 +233,7 @@ func TestEveryKeyIsDocumentedAndRead(t *testing.T) {
 	// How the code names the value that holds the fields of a struct.
 	holders := map[string][]string{
 		"Config": {"Config", "cfg"}, "PoolConfig": {"cfg", "p"}, "QueueConfig": {"Queue"}, "TimeoutsConfig": {"Timeouts"},
-		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"}, "AccessConfig": {"c"}, "APIConfig": {"API"}, "AccessList": {"list"},
+		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits", "l"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"}, "AccessConfig": {"c"}, "APIConfig": {"API"}, "AccessList": {"list"},
 	}
 	unread := func(l leaf) bool {
 		for _, h := range holders[l.structure] {
@@ -258,7 +258,7 @@ func TestEveryKeyIsDocumentedAndRead(t *testing.T) {
 			t.Errorf("%s is there and refused", l.key)
 		}
 	}
-	if !unread(leaf{structure: "LimitsConfig", field: "Memory"}) {
+	if !unread(leaf{structure: "LimitsConfig", field: "Swap"}) {
 		t.Error("the control, a field that does not exist, counts as read")
 	}
 }

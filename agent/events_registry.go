@@ -16,6 +16,7 @@ const (
 	classPool      eventClass = "pool"
 	classProcess   eventClass = "process"
 	classHeartbeat eventClass = "heartbeat"
+	classAccess    eventClass = "access"
 )
 
 // eventKind is one row of the registry. Nothing is emitted that has none.
@@ -48,6 +49,10 @@ var (
 	causeField    = text("cause", "what went wrong")
 	tryField      = number("try", "starts", "how many in a row have failed, this one included")
 	launcherField = number("pid", "", "process id of the launcher")
+	methodField   = text("method", "of the API: CancelCall, Stack, Restart, Drain, Resume, Scale, Reload or Stop")
+	uidField      = number("uid", "", "number of the user who ordered it, as of its connection")
+	peerPIDField  = number("pid", "", "process id of who ordered it, as of its connection; 0 from another pid namespace")
+	userField     = text("user", "its name; absent when the host does not know it")
 	levelField    = number("generation", "", "number of the launcher within its pool, from 1")
 )
 
@@ -82,6 +87,7 @@ var (
 	poolRestartFailed   = &eventKind{"pool.restart_failed", classPool, slog.LevelWarn, "workers were not replaced; the old ones serve on", []eventField{poolField, causeField, number("workers", "workers", "how many had been replaced before")}}
 	launcherStarted     = &eventKind{"pool.launcher.started", classPool, slog.LevelInfo, "launcher started", []eventField{poolField, launcherField, levelField, text("python", "path of the interpreter")}}
 	launcherExited      = &eventKind{"pool.launcher.exited", classPool, slog.LevelInfo, "launcher exited", []eventField{poolField, launcherField, levelField, text("end", "how it ended")}}
+	limitNotEnforced    = &eventKind{"pool.limit_not_enforced", classPool, slog.LevelWarn, "a limit of the pool binds nobody on this host", []eventField{poolField, text("limit", "its key"), causeField}}
 	forkRefused         = &eventKind{"pool.fork_refused", classPool, slog.LevelWarn, "pool cannot fork its workers and starts a fresh interpreter for each", []eventField{poolField, text("reason", "what forbids it, and which import did it")}}
 	launcherLost        = &eventKind{"pool.launcher.lost", classPool, slog.LevelWarn, "launcher died; its workers serve on, a new generation starts", []eventField{poolField, launcherField, levelField}}
 	launcherStartFailed = &eventKind{"pool.launcher.start_failed", classPool, slog.LevelWarn, "launcher did not start", []eventField{poolField, tryField, causeField}}
@@ -98,21 +104,28 @@ var (
 		text("output", "its last 50 lines, the last 2 KiB of them; absent when it ended as it was told to, with no call"),
 		text("stack", "its last Python stack, at most 2 KiB; absent when there is none")}}
 	cleanupCompleted = &eventKind{"cleanup.completed", classProcess, slog.LevelInfo, "clean-up completed", []eventField{poolField, workerField, span("took_s", "from the end of the worker's process to the end of its keeper"),
-		text("proof", "ECHILD: the keeper has seen its tree empty; none: the launcher has killed what it left"), number("killed", "processes", "that the keeper had to kill")}}
+		text("tier", "kill tier that held"), text("proof", "ECHILD: the keeper has seen its tree empty; populated 0: and its cgroup is; none: something was left, and its launcher kills it"), number("killed", "processes", "that the keeper had to kill")}}
 	keeperKilled = &eventKind{"keeper.killed", classProcess, slog.LevelError, "keeper does not end; killing it, its children fall to the launcher", []eventField{poolField, workerField, number("keeper_pid", "", "process id of the keeper")}}
 
 	heartbeatMissed   = &eventKind{"heartbeat.missed", classHeartbeat, slog.LevelDebug, "heartbeat missed", []eventField{poolField, workerField, number("missed", "pings", "in a row without an answer")}}
 	heartbeatVerdict  = &eventKind{"heartbeat.verdict", classHeartbeat, slog.LevelInfo, "heartbeat verdict", []eventField{poolField, workerField, text("from", "verdict before"), text("to", "verdict from now on"), text("evidence", "what speaks for it")}}
 	heartbeatReported = &eventKind{"heartbeat.reported", classHeartbeat, slog.LevelError, "worker is lost; heartbeat.on_lost says report", []eventField{poolField, workerField, text("evidence", "what speaks for it")}}
+
+	adminAction = &eventKind{"admin.action", classAccess, slog.LevelInfo, "an admin's order was carried out, or failed", []eventField{
+		methodField, uidField, peerPIDField, userField, poolField, workerField, number("call", "", "id of the call"),
+		number("workers", "workers", "how many were ordered"), text("why", "what the order gives as its reason"), text("outcome", "ok, or the reason of the error that the caller got"), span("took_s", "how long it took")}}
+	adminRefused = &eventKind{"admin.refused", classAccess, slog.LevelWarn, "refused an order that only admins may give", []eventField{
+		methodField, uidField, peerPIDField, userField, number("count", "orders", "of this user and method that were refused since the event before, of which there is at most one a second")}}
 )
 
 // eventKinds is every row, sorted by class and name.
 var eventKinds = []*eventKind{
 	agentCertRefused, agentDied, agentIdle, logDropped, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
 	watchdogArmed, watchdogLost, watchdogSilent,
-	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, poolRestartFailed, poolRestarted, poolScaled, poolState,
+	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, limitNotEnforced, poolRestartFailed, poolRestarted, poolScaled, poolState,
 	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
 	heartbeatMissed, heartbeatReported, heartbeatVerdict,
+	adminAction, adminRefused,
 }
 
 // EventNames lists the name of every event that there is.

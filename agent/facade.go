@@ -163,22 +163,22 @@ func (a *Agent) Ping(ctx context.Context, id string) (Pong, error) {
 
 // Status is a snapshot; each pool's part is consistent in itself.
 func (a *Agent) Status() Status {
-	tier, state := "tree", "running"
-	watchdog := a.guard.status()
-	if watchdog.State == "off" || watchdog.State == "gone" {
-		tier = "group"
-	}
+	tier, state := a.tier(), "running"
 	if a.draining.Load() {
 		state = "draining"
 	}
-	s := Status{Schema: StatusSchema, Watchdog: watchdog, LastDeath: a.death.certificate,
-		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier,
+	s := Status{Schema: StatusSchema, Watchdog: a.guard.status(), LastDeath: a.death.certificate,
+		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier.String(), TierReason: a.cgroupReason, Limits: a.limitStates(),
 			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}, Pools: []PoolStatus{}}
 	if a.swept.Killed > 0 || len(a.swept.Left) > 0 || a.swept.Refused != "" {
 		s.Swept = &a.swept
 	}
 	for _, p := range a.allPools() {
-		s.Pools = append(s.Pools, p.status(tier))
+		row := p.status(tier.String())
+		for _, void := range a.voidLimits(p.cfg()) {
+			row.LimitsVoid = append(row.LimitsVoid, "limits."+void.Limit+": "+void.Reason)
+		}
+		s.Pools = append(s.Pools, row)
 	}
 	a.meter.fill(&s, time.Now())
 	return s

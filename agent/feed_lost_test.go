@@ -73,7 +73,7 @@ func TestASlowReaderOfLinesHearsTheSame(t *testing.T) {
 func TestAnUnknownPrefixIsRefused(t *testing.T) {
 	a := &Agent{events: newFeed[event](keptEvents, 0, nil)}
 	err := a.WatchEvents(context.Background(), false, "wroker.", func(Event) error { return nil })
-	if e, ok := err.(*Error); !ok || e.Reason != BadArguments || e.Message != `no event's name begins with "wroker."; events begin with agent. cleanup. heartbeat. keeper. log. pool. watchdog. worker.` {
+	if e, ok := err.(*Error); !ok || e.Reason != BadArguments || e.Message != `no event's name begins with "wroker."; events begin with admin. agent. cleanup. heartbeat. keeper. log. pool. watchdog. worker.` {
 		t.Errorf("%v", err)
 	}
 }

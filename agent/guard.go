@@ -123,12 +123,17 @@ func (g *guard) release(process *pidfd) {
 	}
 }
 
-// pool tells the watchdog of a pool's kill grace, which bounds how long it waits for keepers after the agent's death.
-func (g *guard) pool(name string, grace time.Duration) error {
+// pool tells the watchdog of a pool's kill grace, which bounds how long it waits for keepers after the agent's death, and gives it
+// cgroup.kill and cgroup.events of the pool's cgroup if it has one.
+func (g *guard) pool(name string, grace time.Duration, cgroup []*os.File) error {
 	if g == nil {
 		return nil
 	}
-	if err := g.ask(ipc.GuardMessage{Kind: ipc.GuardPool, Value: grace.Microseconds(), Text: name}, nil, handshakePatience); err != nil {
+	var fds []int
+	for _, f := range cgroup {
+		fds = append(fds, int(f.Fd()))
+	}
+	if err := g.ask(ipc.GuardMessage{Kind: ipc.GuardPool, Value: grace.Microseconds(), Text: name}, fds, handshakePatience); err != nil {
 		return fmt.Errorf("cannot register pool %q with the watchdog: %w", name, err)
 	}
 	return nil

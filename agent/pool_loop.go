@@ -101,6 +101,7 @@ func (p *pool) run() {
 	for _, l := range p.loop.running {
 		l.close()
 	}
+	p.agent.cgroups.dropPool(p.name)
 	close(p.ended)
 }
 

@@ -133,10 +133,10 @@ func (a *Agent) prepare(plan reloadPlan) (map[string]*poolSettings, error) {
 		if int(cfg.Limits.Payload) > a.maxPayload {
 			faults = append(faults, fmt.Errorf("pool %q: limits.payload over %d needs a restart of the agent", cfg.Name, a.maxPayload))
 		}
-		if a.guard == nil && cfg.Guard != "group" {
-			faults = append(faults, fmt.Errorf("pool %q: its guard says %q, and the tier is group", cfg.Name, cfg.Guard))
-		}
 		settings[cfg.Name] = &poolSettings{cfg, py}
+	}
+	if err := a.checkTiers(Config{Pools: slices.Concat(plan.added, plan.rolled)}); err != nil {
+		faults = append(faults, err)
 	}
 	return settings, errors.Join(faults...)
 }
@@ -177,7 +177,7 @@ func (a *Agent) apply(ctx context.Context, plan reloadPlan, next Config, setting
 	}
 	for _, cfg := range plan.rolled {
 		p := a.pool(cfg.Name)
-		if err := a.guard.pool(cfg.Name, cfg.Timeouts.Kill); err != nil {
+		if err := a.guardPool(cfg.Name, cfg.Timeouts.Kill); err != nil {
 			undone(cfg.Name, err)
 			continue
 		}
@@ -229,10 +229,11 @@ func (a *Agent) changeAccess(next Config) error {
 
 // addPool registers a pool and runs it.
 func (a *Agent) addPool(s *poolSettings) error {
-	if err := a.guard.pool(s.Name, s.Timeouts.Kill); err != nil {
+	if err := a.guardPool(s.Name, s.Timeouts.Kill); err != nil {
 		return err
 	}
 	p := newPool(s.PoolConfig, a, s.py)
+	a.tellVoidLimits(s)
 	a.poolsMu.Lock()
 	defer a.poolsMu.Unlock()
 	if a.draining.Load() {

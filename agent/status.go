@@ -21,11 +21,16 @@ type AgentStatus struct {
 	RunID   string  `json:"run_id"`
 	Version string  `json:"version"`
 	UptimeS float64 `json:"uptime_s"`
-	// Tier is the kill tier that holds now: tree (guardians above and below) or group (the watchdog is gone or off).
-	Tier   string `json:"tier"`
-	Socket string `json:"socket"`
-	Config string `json:"config"`
-	State  string `json:"state"` // running, draining
+	// Tier is the kill tier that holds now: cgroup (each worker in a cgroup of its own, and guardians above and below), tree (the
+	// guardians alone) or group (the watchdog is gone or off).
+	Tier string `json:"tier"`
+	// TierReason is why it is not cgroup.
+	TierReason string `json:"tier_reason,omitempty"`
+	// Limits is what was found when memory, cpu and pids of limits: were tried at the start.
+	Limits []LimitStatus `json:"limits"`
+	Socket string        `json:"socket"`
+	Config string        `json:"config"`
+	State  string        `json:"state"` // running, draining
 }
 
 // WatchdogStatus describes the guardian: state is armed, silent (no answer within 1 s), gone or off.
@@ -50,6 +55,7 @@ type PoolStatus struct {
 	Doing         string         `json:"doing,omitempty"`   // what its launcher does while it starts
 	DoingS        float64        `json:"doing_s,omitempty"` // for how many seconds
 	Generation    int            `json:"generation"`
+	LimitsVoid    []string       `json:"limits_void,omitempty"` // its limits that bind nobody here, and why
 	CallsTotal    uint64         `json:"calls_total"`
 	ErrorsTotal   uint64         `json:"errors_total"`
 	RejectedTotal uint64         `json:"rejected_total"`

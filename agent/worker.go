@@ -44,6 +44,7 @@ type worker struct {
 	keeperLink *orderLink
 	crash      *crashFile
 	out        *output
+	cgroup     *cgroup // nil without one; set before it is shown
 	keeper     *pidfd
 	process    *pidfd
 	dumpSignal int
@@ -232,10 +233,15 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 	}
 	w.process, w.dumpSignal = process, report.DumpSignal
 	w.wg.Go(func() { _ = w.process.wait(); close(w.dead) })
+	a := w.pool.agent
+	if w.cgroup, err = a.cgroups.enter(w.pool.name, w.id, &w.cfg.Limits, w.process.pid); err != nil {
+		return err
+	}
+	raiseOOMScore(w.process.pid, workerOOMScore)
 	if err := w.keeperLink.send(plainOrder{Op: "seen"}); err != nil {
 		return fmt.Errorf("cannot answer the keeper of %s: %w", w.id, err)
 	}
-	g := w.pool.agent.guard
+	g := a.guard
 	if err := g.guard(guardKeeper, "keeper of "+w.id, w.keeper); err != nil {
 		return err
 	}
@@ -243,7 +249,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 		return err
 	}
 	for what, p := range map[string]*pidfd{"keeper of " + w.id: w.keeper, "worker " + w.id: w.process} {
-		if err := w.pool.agent.record.add(what, p); err != nil {
+		if err := a.record.add(what, p); err != nil {
 			return err
 		}
 	}
@@ -253,7 +259,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 	w.wg.Go(w.readData)
 	cfg := w.cfg
 	order, err := json.Marshal(goOrder{Adapter: cfg.Adapter, Serialization: cfg.Serialization, Workdir: cfg.Workdir, PayloadLimit: int64(cfg.Limits.Payload),
-		Pool: w.pool.name, Worker: w.id, Index: w.index, RunID: w.pool.agent.runID})
+		Pool: w.pool.name, Worker: w.id, Index: w.index, RunID: a.runID})
 	if err != nil {
 		return err
 	}

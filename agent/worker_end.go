@@ -77,8 +77,10 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 			w.life.stack = userStack(w.dump(dumpLimit), w.pool.agent.library)
 		}
 		_ = w.keeperLink.send(plainOrder{Op: "kill"})
+		w.cgroup.kill() // all of it at once, whatever it forks meanwhile; the keeper collects it
 		w.life.deadlines.end = time.Now().Add(killPatience)
 	case endKillSelf:
+		w.cgroup.kill()
 		_ = w.process.signal(syscall.SIGKILL)
 		w.life.deadlines.end = now.Add(keeperPatience)
 	case endKillGuard:
@@ -248,7 +250,11 @@ func (w *worker) waitKeeper() {
 	case err != nil:
 		w.pool.log.Error("cannot collect a keeper's status", "worker", w.id, "keeper", w.keeper.pid, "cause", err)
 	default:
-		w.emitCleanup(began, status)
+		left := w.cgroup.close(cgroupPatience)
+		if left != nil {
+			w.pool.log.Error("cannot empty a worker's cgroup", "worker", w.id, "cause", left)
+		}
+		w.emitCleanup(began, status, left == nil)
 	}
 }
 
@@ -271,13 +277,16 @@ func (w *worker) postMortem() *PostMortem {
 			pm.Signal = signalName(*e.Signal)
 		}
 		if e.Signal != nil && syscall.Signal(*e.Signal) == syscall.SIGKILL && pm.Killer == "" {
-			pm.Evidence = oomEvidence(w.oomKills, oomKills(w.pool.agent.vmstat))
+			pm.Evidence = w.oomEvidence()
 		}
 	}
 	return pm
 }
 
 func (w *worker) died(pm *PostMortem) *Error {
-	return &Error{Reason: WorkerDied, Pool: w.pool.name, Worker: w.id, MayHaveRun: true, PostMortem: pm, Traceback: pm.Stack,
-		Message: fmt.Sprintf("worker %s (pid %d) %s", w.id, w.process.pid, pm.Cause())}
+	message := fmt.Sprintf("worker %s (pid %d) %s", w.id, w.process.pid, pm.Cause())
+	if pm.Killer == "" && pm.Evidence != "" { // nobody of ours: then the signs are all there is
+		message += "; " + pm.Evidence
+	}
+	return &Error{Reason: WorkerDied, Pool: w.pool.name, Worker: w.id, MayHaveRun: true, PostMortem: pm, Traceback: pm.Stack, Message: message}
 }

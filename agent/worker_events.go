@@ -31,13 +31,16 @@ func (w *worker) emitExited(pm *PostMortem, c *call) {
 }
 
 // emitCleanup tells that the worker's keeper has ended; its status 0 is the proof that the tree is empty.
-func (w *worker) emitCleanup(began time.Time, status int) {
-	proof, killed := "ECHILD", 0
-	if status != 0 {
+func (w *worker) emitCleanup(began time.Time, status int, empty bool) {
+	proof, killed, tier := "ECHILD", 0, w.pool.agent.tier()
+	if w.cgroup != nil && tier == tierCgroup {
+		proof = "ECHILD+populated 0"
+	}
+	if status != 0 || !empty {
 		proof = "none"
 	}
 	if w.life.exited != nil {
 		killed = w.life.exited.Killed
 	}
-	w.emit(cleanupCompleted, seconds("took_s", time.Since(began)), slog.String("proof", proof), slog.Int("killed", killed))
+	w.emit(cleanupCompleted, seconds("took_s", time.Since(began)), slog.String("tier", tier.String()), slog.String("proof", proof), slog.Int("killed", killed))
 }

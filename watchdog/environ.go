@@ -24,6 +24,7 @@ type manager struct {
 	watchdog uint64 // WATCHDOG_USEC, 0 when it is not meant for us
 	listen   int    // inherited listeners, at descriptors 3 and up
 	names    string // their names, as in LISTEN_FDNAMES
+	cgroup   delegation
 }
 
 // readManager takes what is addressed to pid. LISTEN_* must name it; WATCHDOG_PID may be absent.
@@ -56,7 +57,8 @@ func agentEnv(env []string, set ...string) []string {
 		name, _, _ := strings.Cut(kv, "=")
 		switch {
 		case name == envNotify, strings.HasPrefix(name, "LISTEN_"), strings.HasPrefix(name, "WATCHDOG_"):
-		case name == envGuard, name == envLock, name == envListenFDs, name == envListenName, name == envInner:
+		case name == envGuard, name == envLock, name == envListenFDs, name == envListenName, name == envInner,
+			name == envCgroup, name == envCgroupDir, name == envCgroupRefused:
 		default:
 			out = append(out, kv)
 		}

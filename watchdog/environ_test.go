@@ -35,6 +35,7 @@ func TestReadManager(t *testing.T) {
 func TestAgentEnv(t *testing.T) {
 	env := []string{"PATH=/bin", "NOTIFY_SOCKET=/n", "LISTEN_PID=1", "LISTEN_FDS=1", "LISTEN_FDNAMES=a", "WATCHDOG_USEC=1", "WATCHDOG_PID=1",
 		"PITBOSS_GUARD_FD=9", "PITBOSS_LOCK_FD=9", "PITBOSS_LISTEN_FDS=9", "PITBOSS_LISTEN_FDNAMES=z", "PITBOSS_INNER_FD=9",
+		"PITBOSS_CGROUP=delegated", "PITBOSS_CGROUP_DIR=/sys/fs/cgroup/x", "PITBOSS_CGROUP_REFUSED=y",
 		"PITBOSS_PYTHON=/py", "LISTENER=kept", "WATCHDOGS=kept", "NOTIFY_SOCKETS=kept", "EMPTY="}
 	want := []string{"PATH=/bin", "PITBOSS_PYTHON=/py", "LISTENER=kept", "WATCHDOGS=kept", "NOTIFY_SOCKETS=kept", "EMPTY=", "PITBOSS_GUARD_FD=3"}
 	if got := agentEnv(env, "PITBOSS_GUARD_FD=3"); !slices.Equal(got, want) {

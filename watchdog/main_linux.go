@@ -59,6 +59,10 @@ func run(args []string, out *writer) (int, *failure) {
 	if f != nil {
 		return 0, f
 	}
+	m.cgroup = enterSupervisor(os.Getenv(envCgroup), os.Getenv(envCgroupDir))
+	if m.cgroup.refused != "" && mark < 0 {
+		out.line("no kill tier cgroup: " + m.cgroup.refused)
+	}
 	if mark < 0 && (self == 1 || hasChildren()) {
 		return runOuter(&cfg, m, signals, parent, out)
 	}
@@ -108,6 +112,7 @@ func startAgent(cfg *config, m manager, lock int) (*process, int, *failure) {
 	if m.listen > 0 {
 		set = append(set, envListenFDs+"="+itoa(m.listen), envListenName+"="+m.names)
 	}
+	set = append(set, m.cgroup.env()...)
 	agent, f := start(cfg.command, agentEnv(untunedEnv(os.Environ()), set...), files)
 	_ = unix.Close(theirs)
 	return agent, mine, f

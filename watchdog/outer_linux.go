@@ -46,7 +46,7 @@ func runOuter(cfg *config, m manager, signals *signalPipe, parent int, out *writ
 	for i := range m.listen {
 		files = append(files, listenStart+i)
 	}
-	env := append(os.Environ(), envInner+"="+itoa(len(files)))
+	env := append(append(os.Environ(), m.cgroup.env()...), envInner+"="+itoa(len(files)))
 	files = append(files, theirs)
 	self, err := os.Executable()
 	if err != nil {

@@ -43,9 +43,13 @@ type Client struct {
 	health healthpb.HealthClient
 }
 
-// Dial checks that an agent listens on the socket and returns a client of it. The connection is made anew when it breaks.
+// Dial checks that the socket is there and returns a client of it. The connection is made anew when it breaks. Whom the file system
+// keeps out gets an *Error of reason PERMISSION_DENIED with an *AccessError in it, here or from the first call.
 func Dial(_ context.Context, path string) (*Client, error) {
 	if _, err := os.Stat(path); err != nil {
+		if refusal := keptOut(path, err); refusal != nil {
+			return nil, refusal.asError()
+		}
 		return nil, &Error{Reason: Unreachable, Code: codes.Unavailable, Message: fmt.Sprintf("cannot reach the agent: %v", err), cause: err}
 	}
 	return New(path)
@@ -57,7 +61,9 @@ func New(path string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the agent: %w", err)
 	}
-	conn, err := grpc.NewClient("unix://"+abs, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	d := &dialer{path: abs}
+	conn, err := grpc.NewClient("unix://"+abs, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(d.dial),
+		grpc.WithUnaryInterceptor(d.unary), grpc.WithStreamInterceptor(d.stream),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
 		grpc.WithMaxHeaderListSize(maxHeaders), grpc.WithStatsHandler(sentHandler{}),
 		// A socket on this host costs nothing to try: an agent that is back is found at once.

@@ -84,6 +84,10 @@ func errorOf(err error) error {
 	if err == nil {
 		return nil
 	}
+	var own *Error // made on this side already
+	if errors.As(err, &own) {
+		return own
+	}
 	s := status.Convert(err)
 	e := &Error{Code: s.Code(), Message: s.Message(), Reason: Unreachable, MayHaveRun: true}
 	for _, detail := range s.Details() {

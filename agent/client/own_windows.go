@@ -12,3 +12,5 @@ func ownGroup() *syscall.SysProcAttr {
 
 // ownedByUs: a file has no user id here, so a shared directory is never trusted.
 func ownedByUs(os.FileInfo) bool { return false }
+
+func ownersOf(os.FileInfo) (uid, gid int, ok bool) { return 0, 0, false }

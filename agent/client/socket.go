@@ -23,12 +23,17 @@ func DefaultSocket(getenv func(string) string) string {
 	return path
 }
 
-// Socket finds the socket of an instance: below $XDG_RUNTIME_DIR; else, for a user who is not root, in UserDir if it is there;
-// else the system's in /run/pitboss. The error says that UserDir belongs to somebody else, who may answer there.
+// Socket finds the socket of an instance: below $XDG_RUNTIME_DIR, if it is there or the system's is not; for a user who is not root
+// and has no such variable, in UserDir if it is there; else the system's in /run/pitboss, where only root can put one. The error
+// says that UserDir belongs to somebody else, who may answer there.
 func Socket(getenv func(string) string, instance string) (string, error) {
 	name := instance + ".sock"
 	if dir := getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "pitboss", name), nil
+		own, system := filepath.Join(dir, "pitboss", name), filepath.Join(systemDir, name)
+		if !exists(own) && exists(system) { // every login has the variable; few users have an agent of their own
+			return system, nil
+		}
+		return own, nil
 	}
 	if os.Geteuid() == 0 {
 		return filepath.Join(systemDir, name), nil

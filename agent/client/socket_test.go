@@ -1,11 +1,13 @@
 package client_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/pitboss-run/pitboss/agent/client"
@@ -91,4 +93,30 @@ func TestTheSocketOfAUserWithoutARuntimeDirectory(t *testing.T) {
 	if err := client.OwnDir(filepath.Join(temp, "none")); err == nil {
 		t.Error("a directory that is not there is ours")
 	}
+}
+
+// TestADirectoryThatLetsNobodyThrough is a refusal with its reason and its cause, not an agent that is not there.
+func TestADirectoryThatLetsNobodyThrough(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "shut")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	_, there := client.Dial(t.Context(), filepath.Join(dir, "agent.sock"))
+	if !errors.Is(there, client.Unreachable) || errors.Is(there, os.ErrPermission) {
+		t.Errorf("for root: %v", there)
+	}
+	asStranger(t, func() {
+		_, err := client.Dial(t.Context(), filepath.Join(dir, "agent.sock"))
+		var refusal *client.AccessError
+		if !errors.Is(err, client.PermissionDenied) || !errors.Is(err, os.ErrPermission) || !errors.As(err, &refusal) {
+			t.Errorf("%v", err)
+			return
+		}
+		if refusal.Owner != "root" || refusal.Group != "" || refusal.User != strconv.Itoa(stranger) {
+			t.Errorf("%+v", refusal)
+		}
+		if retry, _ := client.RetryableIfIdempotent(err); retry {
+			t.Error("it is worth another try")
+		}
+	})
 }

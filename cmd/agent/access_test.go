@@ -54,13 +54,23 @@ func TestAnotherUserIsKeptOut(t *testing.T) {
 	must(t, os.Chmod(h.path("pitboss"), 0o711)) // even where the directory lets them through
 	for _, args := range [][]string{{"status"}, {"call", "add", "a=1", "b=2"}, {"stop"}, {"health"}, {"wait"}} {
 		line := append([]string{"--socket", h.path("pitboss/agent.sock")}, args...)
-		h.finish(as(h.command("pitboss", line...))).want(t, 77, "permission denied", "ask its owner for access")
-		h.finish(as(h.command("pitboss", line...), others)).want(t, 77)
+		h.finish(as(h.command("pitboss", line...))).want(t, 77, "permission denied", `it belongs to user "root" alone; ask its owner for access`)
+		h.finish(as(h.command("pitboss", line...), others)).want(t, 77, "!usermod")
 	}
 	// A socket that somebody has opened by hand still is the agent's to guard.
 	must(t, os.Chmod(h.path("pitboss/agent.sock"), 0o666))
 	h.finish(as(h.command("pitboss", "--socket", h.path("pitboss/agent.sock"), "status"))).want(t, 77, "PERMISSION_DENIED", "access.clients")
 	h.pitboss("status").want(t, 0)
+}
+
+// TestSilenceNamesTheUnit: where nothing answers at a service's socket, its unit is named.
+func TestSilenceNamesTheUnit(t *testing.T) {
+	for path, want := range map[string]string{"/run/pitboss/agent.sock": "`systemctl status pitboss`", "/run/pitboss/gpu.sock": "`systemctl status pitboss@gpu`",
+		"/tmp/agent.sock": "it may be stopped (SIGSTOP)"} {
+		if next := silence(path); !strings.Contains(next, want) {
+			t.Errorf("%s: %q", path, next)
+		}
+	}
 }
 
 // TestRolesOfRealUsers: each role does what is its own, and is told what it lacks for the rest.

@@ -96,6 +96,7 @@ func examine(g *global, f doctorFlags, adapter string) error {
 		findings = append(findings, checkPythons(patients, f)...)
 	}
 	findings = append(findings, checkSocket(g.socketPath()))
+	findings = append(findings, checkAgent(g)...)
 	watchdog := checkWatchdog(cfg.Watchdog.Mode, f.timeout)
 	kernel := checkKernel(kernelProbes())
 	findings = append(findings, watchdog)

@@ -69,7 +69,7 @@ func kernelProbes() []kernelProbe {
 				return nil
 			})
 		}},
-		{"cgroup.kill", false, "5.14 with cgroup v2", "kill tier cgroup is out of reach; tree needs none", func() error {
+		{"cgroup.kill", false, "5.14 with cgroup v2", "kill tier cgroup is out of reach; tree does without", func() error {
 			files, _ := filepath.Glob("/sys/fs/cgroup/*/cgroup.kill")
 			_, own := os.Stat(filepath.Join("/sys/fs/cgroup", ownCgroup(), "cgroup.kill"))
 			if len(files) == 0 && own != nil {
@@ -133,5 +133,5 @@ func checkTier(cfg agent.Config, watchdog finding, kernel []finding) finding {
 	case watchdog.Grade == gradeFail:
 		return bad("tier", "see watchdog", "none: the agent does not start without its watchdog unless watchdog.mode is off")
 	}
-	return ok("tier", "tree: watchdog above the agent, a keeper above each worker; cgroup is not available in this version")
+	return ok("tier", "tree: watchdog above the agent, a keeper above each worker; cgroup too where a service manager delegates one")
 }

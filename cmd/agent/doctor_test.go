@@ -75,6 +75,7 @@ func TestDoctorOfAHealthyHost(t *testing.T) {
 	s := h.serve(onePool)
 	d = h.doctor("--config", "pitboss.yaml")
 	d.want(t, "socket", gradeOK, "an agent listens")
+	d.want(t, "agent", gradeOK, "tier tree (no cgroup: no cgroup was delegated")
 	d.want(t, "config", gradeOK, "pitboss.yaml, 1 pool")
 	d.want(t, "adapter", gradeOK, "pool default, "+h.path("tools.py")+": 10 tools")
 	h.pitboss("stop").want(t, 0)

@@ -15,8 +15,10 @@ import (
 
 // elsewhere are the events that other tests of this package bring about.
 var elsewhere = map[string]string{
-	"agent.swept": "TestTheNextAgentSweeps",
-	"log.dropped": "TestALogThatNobodyReadsBlocksNothing",
+	"agent.swept":             "TestTheNextAgentSweeps",
+	"log.dropped":             "TestALogThatNobodyReadsBlocksNothing",
+	"pool.limit_not_enforced": "TestWithoutADelegatedCgroup",
+	"admin.refused":           "TestEveryMethodClassByRealUsers",
 }
 
 const eventPools = `

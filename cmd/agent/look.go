@@ -118,6 +118,9 @@ const statusIndent = len("watchdog  ")
 func printStatus(w screen, s agent.Status) {
 	up := time.Duration(s.Agent.UptimeS * float64(time.Second)).Round(time.Second)
 	w.line(statusIndent, "agent     pid %d, %s, up %s, tier %s, run %s", s.Agent.PID, s.Agent.State, up, s.Agent.Tier, s.Agent.RunID)
+	if bind := boundLimits(s.Agent.Limits); bind != "" {
+		w.line(statusIndent, "limits    %s", bind)
+	}
 	w.line(statusIndent, "watchdog  pid %d, %s", s.Watchdog.PID, s.Watchdog.State)
 	w.line(statusIndent, "socket    %s", s.Agent.Socket)
 	if s.LastDeath != nil {
@@ -147,6 +150,9 @@ func printPool(w screen, p agent.PoolStatus) {
 	if p.StartRefusal != "" {
 		w.line(2, "  no fork: %s", p.StartRefusal)
 	}
+	for _, void := range p.LimitsVoid {
+		w.line(2, "  not enforced: %s", void)
+	}
 	rejected := ""
 	if p.RejectedTotal > 0 {
 		rejected = fmt.Sprintf(", %d rejected", p.RejectedTotal)
@@ -164,6 +170,20 @@ func printPool(w screen, p agent.PoolStatus) {
 		rows = append(rows, []string{k.ID, strconv.Itoa(k.PID), state, k.Heartbeat.Verdict, strconv.FormatUint(k.CallsTotal, 10), fmt.Sprintf("%.2f ms", k.Heartbeat.RTTMS), k.LastExit})
 	}
 	w.table(2, rows)
+}
+
+// boundLimits names the limits that the kernel enforces here; those that it does not are told of the pools that set them.
+func boundLimits(limits []agent.LimitStatus) string {
+	var bound []string
+	for _, l := range limits {
+		if l.State == "enforced" {
+			bound = append(bound, l.Limit)
+		}
+	}
+	if len(bound) == 0 {
+		return ""
+	}
+	return strings.Join(bound, ", ") + " are enforced"
 }
 
 // swept says what an earlier run had left.

@@ -1,9 +1,14 @@
 // Command agent is pitboss: the daemon, and the command line that talks to it.
 package main
 
-import "os"
+import (
+	"os"
+
+	"github.com/pitboss-run/pitboss/agent"
+)
 
 func main() {
+	agent.RunLimitProbe(os.Args)
 	code := execute(os.Args[1:])
 	if a := supervised.Load(); a != nil {
 		a.Bye(code) // the watchdog passes it on

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -42,6 +43,10 @@ func execute(args []string) int {
 func (g *global) unreachable(err error) error {
 	var coded *codeError
 	var remote *client.Error
+	var refusal *client.AccessError
+	if !errors.As(err, &coded) && errors.As(err, &refusal) {
+		return keptOut(refusal)
+	}
 	if !errors.As(err, &coded) && errors.As(err, &remote) && remote.Reason == client.Unreachable {
 		return noAgent(g.socketPath(), err)
 	}
@@ -176,15 +181,35 @@ func (g *global) namedSocket() string {
 
 func noAgent(path string, err error) error {
 	next := "start one with `pitboss agent` or `pitboss run ADAPTER`, or name its socket with --socket"
+	var refusal *client.AccessError
 	switch {
+	case errors.As(err, &refusal):
+		return keptOut(refusal)
 	case mute(err):
-		return fail(exitTemporary, "it may be stopped (SIGSTOP), or the host overloaded; `ps` tells", "the agent at %q does not answer", path)
-	case errors.Is(err, os.ErrPermission) || strings.Contains(err.Error(), "permission denied"):
-		return fail(exitPermission, "the socket belongs to another user; ask its owner for access", "cannot reach the agent at %q: %w", path, err)
+		return fail(exitTemporary, silence(path), "the agent at %q does not answer", path)
 	case errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file"):
 		return fail(exitUnavailable, next, "no agent at %q", path)
 	case errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), "connection refused"):
 		return fail(exitUnavailable, next, "cannot reach the agent at %q: it has ended and left its socket behind", path)
 	}
 	return fail(exitUnavailable, next, "cannot reach the agent at %q: %w", path, err)
+}
+
+// keptOut is for whom the socket's file, or a directory above it, does not let through.
+func keptOut(refusal *client.AccessError) error {
+	return fail(exitPermission, refusal.Remedy(), "%w", refusal)
+}
+
+// silence says what may be the matter with an agent that does not answer. A service manager holds the socket of the system's agent:
+// there it may be an agent that cannot start.
+func silence(path string) string {
+	const held = "be stopped (SIGSTOP), or the host overloaded; "
+	if filepath.Dir(path) != "/run/pitboss" {
+		return "it may " + held + "`ps` tells"
+	}
+	unit := "pitboss"
+	if name := strings.TrimSuffix(filepath.Base(path), ".sock"); name != "agent" {
+		unit += "@" + name
+	}
+	return "it may not be able to start, " + held + "`systemctl status " + unit + "` and `ps` tell"
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/ipc"
@@ -37,8 +38,11 @@ func serve(g *global, config, runtimeDir string) error {
 		return err
 	}
 	p := place{runtimeDir: runtimeDir, socket: g.socket}
-	if p.runtimeDir == "" {
-		p.runtimeDir = filepath.Join(runtimeBase(), g.instance)
+	library := runtimeBase()
+	if own := serviceDir(); p.runtimeDir == "" && own != "" {
+		p.runtimeDir, library = own, own
+	} else if p.runtimeDir == "" {
+		p.runtimeDir = filepath.Join(library, g.instance)
 	}
 	if p.socket == "" {
 		p.socket = defaultSocket(g.instance)
@@ -51,6 +55,13 @@ func serve(g *global, config, runtimeDir string) error {
 		return fail(exitUsage, "", "%w", err)
 	}
 	if !supervised && cfg.Watchdog.Mode != "off" {
+		unread, err := checkDeadlines(cfg, os.Getpid()) // the watchdog takes this process over
+		if unread != nil {
+			fmt.Fprintln(g.stderr, "pitboss:", unread)
+		}
+		if err != nil {
+			return err
+		}
 		return underWatchdog(cfg, p, os.Args[1:])
 	}
 	log, out := agent.NewLog(cfg.Log)
@@ -63,10 +74,20 @@ func serve(g *global, config, runtimeDir string) error {
 	if err != nil {
 		return fail(exitConfig, "", "%w", err)
 	}
-	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: runtimeBase(), Version: ipc.Version,
-		GuardFD: fd, Listeners: listeners, Log: log, LogWriter: out,
+	if len(listeners) > 0 {
+		p.socket = listeners[0].Addr().String()
+	} else if base := runtimeBase(); filepath.Dir(p.socket) == base {
+		if err := makeDir(base); err != nil {
+			return err
+		}
+	}
+	a, err := newAgent(agent.Options{Config: cfg, ConfigPath: file, Socket: p.socket, RuntimeDir: p.runtimeDir, LibraryDir: library, Version: ipc.Version,
+		GuardFD: fd, CgroupDir: os.Getenv(agent.CgroupDirEnv), CgroupRefused: os.Getenv(agent.CgroupRefusedEnv), Listeners: listeners, Log: log, LogWriter: out,
 		Reload: func() (agent.Config, error) {
 			cfg, _, err := agent.LoadAll(file, os.Environ())
+			if err == nil {
+				_, err = checkDeadlines(cfg, os.Getppid())
+			}
 			return cfg, err
 		},
 		OpenPlace: func(cfg agent.Config) error { return openPlace(cfg, p.socket) }})
@@ -86,6 +107,13 @@ func serve(g *global, config, runtimeDir string) error {
 		return fail(exitUnavailable, "", "%w", err)
 	}
 	return nil
+}
+
+// serviceDir is the directory that a service manager has made for this service alone (RuntimeDirectory= of systemd.exec(5)); empty
+// without one.
+func serviceDir() string {
+	first, _, _ := strings.Cut(os.Getenv("RUNTIME_DIRECTORY"), ":")
+	return first
 }
 
 // counted is "1 pool", "2 pools".

@@ -107,12 +107,8 @@ func underWatchdog(cfg agent.Config, p place, args []string) error {
 	if err := makeDir(p.runtimeDir); err != nil {
 		return err
 	}
-	stop := stopMargin
-	for _, pool := range cfg.Pools {
-		stop = max(stop, pool.Timeouts.Drain+pool.Timeouts.Kill+stopMargin)
-	}
 	argv := []string{"pitboss-watchdog", "--lock", filepath.Join(p.runtimeDir, "agent.lock"), "--runtime-dir", p.runtimeDir,
-		"--agent-timeout", cfg.Watchdog.AgentTimeout.String(), "--stop-timeout", stop.String()}
+		"--agent-timeout", cfg.Watchdog.AgentTimeout.String(), "--stop-timeout", stopTimeout(cfg).String()}
 	if p.private {
 		argv = append(argv, "--remove-dir")
 	}

@@ -1,0 +1,79 @@
+//go:build vm
+
+// Package vm proves that run tells the truth: what it starts, what comes back, and what it says of a machine that dies. Root; needs qemu, which it installs.
+package vm
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// run runs a script in the machine.
+func run(t *testing.T, script string, args ...string) (code int, out, stderr string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(file, []byte("#!/bin/bash\n"+script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	flags, rest := args, []string(nil)
+	for i, a := range args {
+		if a == "--" {
+			flags, rest = args[:i], args[i+1:]
+		}
+	}
+	c := exec.Command("./run", append(append(flags, file), rest...)...)
+	var o, e bytes.Buffer
+	c.Stdout, c.Stderr = &o, &e
+	err := c.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return c.ProcessState.ExitCode(), o.String(), e.String()
+}
+
+func TestArgumentsGoInAndOutputAndExitCodeComeBack(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script := `printf '[%s]' "$@" "$V" "$(id -un)" "$(cat "$(basename $DIR)/file")" "$(cat /srv/other)"; echo; head -c 3000000 /dev/zero; echo on stderr >&2; exit 41`
+	code, out, stderr := run(t, script, "-p", "User=tester", "-e", "V=a  b", "-e", "DIR="+dir, "-c", dir, "-c", filepath.Join(dir, "file")+"=/srv/other", "--", "x y", "q'\"z", "")
+	if code != 41 {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+	if want := `[x y][q'"z][][a  b][tester][content][content]` + "\n" + strings.Repeat("\x00", 3000000) + "on stderr\n"; out != want {
+		t.Errorf("%d bytes of output, want %d: %.200q", len(out), len(want), out)
+	}
+}
+
+// TestEachRunIsAMachineOfItsOwn, and a service that a signal ended is no success.
+func TestEachRunIsAMachineOfItsOwn(t *testing.T) {
+	for range 2 {
+		code, out, stderr := run(t, `test ! -e /var/mark && test ! -e /payload/mark && echo fresh | tee /var/mark /payload/mark && sync && kill -KILL $$`)
+		if code != 255 || out != "fresh\n" {
+			t.Fatalf("exit code %d, %q, %s", code, out, stderr)
+		}
+	}
+}
+
+func TestAMachineThatDiesIsNoSuccess(t *testing.T) {
+	code, out, stderr := run(t, `echo before; echo c > /proc/sysrq-trigger; echo after`)
+	if code != 125 || out != "before\n" || !strings.Contains(stderr, "Kernel panic") {
+		t.Errorf("exit code %d, output %q, %s", code, out, stderr)
+	}
+}
+
+func TestTimeIsBounded(t *testing.T) {
+	start := time.Now()
+	code, _, stderr := run(t, `sleep 1000`, "-t", "5")
+	if took := time.Since(start); code != 124 || took > time.Minute || !strings.Contains(stderr, "without an exit code") {
+		t.Errorf("exit code %d after %s, %s", code, took, stderr)
+	}
+}
