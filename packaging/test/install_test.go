@@ -44,7 +44,9 @@ func TestFreshInstall(t *testing.T) {
 		run(t, "useradd", "--create-home", "--groups", "pitboss-clients", member)
 	}
 	write(t, poolFile, poolText)
-	run(t, "systemctl", "reload", service)
+	if out, code := try(t, "systemctl", "reload", service); code != 0 {
+		t.Fatalf("%s%s", out, journal(t, since, service))
+	}
 	ready(t)
 	answers(t)
 }
