@@ -93,6 +93,11 @@ test-vm: build ## emulated machine (about 3 min): pure cgroup v2, a real OOM kil
 	$(IN_VM) -c cmd/agent/testdata=/payload/testdata -e PITBOSS_BIN=/usr/bin -e PITBOSS_PYTHON=/usr/bin/python3 -e HOME=/tmp .build/vm/agent.test -test.v -test.timeout 4m -test.run '^Test(LimitsBite|ALimitThatIsNotGivenIsSaid|TheTryTakesLittleTime)$$'
 	go test -tags vm -count=1 -v ./packaging/test/vm
 
+.PHONY: test-clean-root
+test-clean-root: package ## container (about 1 min): a minimal Debian stable installs the deb, uses it, reboots, purges it
+	go vet -tags cleanroot ./packaging/test/cleanroot
+	packaging/test/cleanroot/run "$(DIST)"/pitboss_*_amd64.deb
+
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
 	mkdir -p .build && go run ./agent/configdoc > .build/config.md && mv .build/config.md docs/config.md
