@@ -115,8 +115,9 @@ $(WHEEL_VENV): packaging/wheel/requirements.txt
 package: $(TOOLS)/nfpm $(WHEEL_VENV) ## deb, rpm, tarball and wheel of both architectures in DIST; VERSION=X.Y.Z names deb, rpm and tarball differently
 	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" packaging/build "$(DIST)"
 
-check-package: package $(TOOLS)/staticcheck ## lintian, rpmlint, contents, a second build elsewhere with the same bytes, the wheel in a fresh venv
+check-package: package $(VENV) $(TOOLS)/staticcheck ## lintian, rpmlint, contents, a second build elsewhere with the same bytes, the wheel in a fresh venv
 	go vet -tags package ./packaging && $(TOOLS)/staticcheck -tags package ./packaging
+	.venv/bin/ruff check --config python/pyproject.toml packaging/wheel && .venv/bin/mypy --strict --ignore-missing-imports packaging/wheel/build.py
 	NFPM=$(TOOLS)/nfpm WHEEL_PYTHON="$(CURDIR)/.build/wheel-venv/bin/python" go test -count=1 -v -tags package ./packaging -dist "$(abspath $(DIST))"
 
 .PHONY: test-package

@@ -26,7 +26,7 @@ type PoolConfig struct {
 	Name          string            `yaml:"name" doc:"letters a-z, digits, - and _; at most 32; calls say name/tool" default:"none, must be given"`
 	Adapter       string            `yaml:"adapter" doc:"module, path/to/file.py, or either with :Class" default:"none, must be given"`
 	Workdir       string            `yaml:"workdir" doc:"working directory and first place to import from" default:"the directory of its file"`
-	Python        string            `yaml:"python" doc:"interpreter, 3.9 or later" default:"$PITBOSS_PYTHON, $VIRTUAL_ENV, .venv in workdir, python3 on the path"`
+	Python        string            `yaml:"python" doc:"interpreter, 3.9 or later" default:"$PITBOSS_PYTHON, $VIRTUAL_ENV, .venv in workdir, the venv of pitboss itself, python3 on the path"`
 	Workers       int               `yaml:"workers" doc:"how many workers are kept ready" unit:"workers" min:"1" max:"1000" default:"2, or 1 on a single core"`
 	Start         string            `yaml:"start" doc:"fork: from a launcher that has imported preload; exec: a fresh interpreter for each" oneof:"fork|exec"`
 	StartParallel int               `yaml:"start_parallel" doc:"how many workers may be starting at once" unit:"workers" min:"1" max:"100"`

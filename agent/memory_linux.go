@@ -27,8 +27,9 @@ type memoryMeter struct {
 
 type measured struct {
 	processMemory
-	pid int
-	at  time.Time
+	pid      int
+	starting bool // it grows: the next question measures anew
+	at       time.Time
 }
 
 // fill sets the memory of every worker of a status. A worker that has died meanwhile keeps zeros, or what a process that took
@@ -44,8 +45,8 @@ func (m *memoryMeter) fill(s *Status, now time.Time) {
 				continue
 			}
 			known, ok := m.last[w.ID]
-			if !ok || known.pid != w.PID || now.Sub(known.at) >= memoryAge {
-				known = measured{readMemory(w.PID), w.PID, now}
+			if !ok || known.pid != w.PID || known.starting || now.Sub(known.at) >= memoryAge {
+				known = measured{readMemory(w.PID), w.PID, w.State == string(stateStarting), now}
 			}
 			next[w.ID] = known
 			w.RSSBytes, w.PSSBytes = known.RSS, known.PSS

@@ -1,7 +1,7 @@
 package agent
 
 // FindPython names the interpreter that a pool with this `python` setting and this working directory runs on, and the
-// rule that chose it: the setting, $PITBOSS_PYTHON, $VIRTUAL_ENV, ./.venv, python3 on the path.
+// rule that chose it: the setting, $PITBOSS_PYTHON, $VIRTUAL_ENV, ./.venv, the venv of pitboss itself, python3 on the path.
 func FindPython(configured, workdir string, getenv func(string) string) (path, from string, err error) {
 	i, err := findInterpreter(configured, workdir, getenv)
 	return i.path, i.from, err

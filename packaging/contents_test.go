@@ -100,7 +100,8 @@ func contract(t *testing.T) map[string]file {
 		"/usr/share/doc/pitboss/changelog.gz", "/usr/share/doc/pitboss/third-party-notices.gz", "/usr/share/doc/pitboss/examples/gpu.conf"} {
 		want[name] = file{mode: plain}
 	}
-	for source, target := range map[string]string{"man/*.1": "/usr/share/man/man1/%s.gz", "man/*.8": "/usr/share/man/man8/%s.gz", "../docs/*.md": "/usr/share/doc/pitboss/docs/%s"} {
+	for source, target := range map[string]string{"man/*.1": "/usr/share/man/man1/%s.gz", "man/*.8": "/usr/share/man/man8/%s.gz", "../docs/*.md": "/usr/share/doc/pitboss/docs/%s",
+		"../examples/setups/*": "/usr/share/doc/pitboss/examples/setups/%s"} {
 		sources, err := filepath.Glob(source)
 		if err != nil || len(sources) == 0 {
 			t.Fatalf("%s: %v", source, err)

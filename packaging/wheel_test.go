@@ -61,7 +61,9 @@ func TestTheWheelWorksInAFreshVenv(t *testing.T) {
 	if err != nil || string(out) != "3\n" {
 		t.Errorf("%v %q", err, out)
 	}
-	out, err = v.command("pitboss", "run", "adapter.py", "where").Output()
+	byPath := v.command("pitboss", "run", "adapter.py", "where") // nobody has activated the venv
+	byPath.Env = []string{"HOME=" + v.home, "PATH=/usr/bin:/bin"}
+	out, err = byPath.Output()
 	if err != nil || !strings.Contains(string(out), v.dir) || !strings.Contains(string(out), v.home) {
 		t.Errorf("%v %q", err, out)
 	}

@@ -90,10 +90,16 @@ func callTool(ctx context.Context, g *global, c *client.Client, f callFlags, nam
 // errReaderLeft ends a stream whose reader has left. Commands other than `run` die of SIGPIPE there, as usual.
 var errReaderLeft = errors.New("whoever read standard output has left")
 
-// interrupted keeps "the user pressed Ctrl-C" apart from "the agent failed".
+// interrupted keeps "the user pressed Ctrl-C" apart from "the agent failed", and an agent that has ended with the call apart from one
+// that was never reached.
 func interrupted(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return &codeError{code: exitInterrupted, err: errors.New("interrupted; the call was cancelled")}
+	}
+	var remote *client.Error
+	if errors.As(err, &remote) && remote.Reason == client.Unreachable && remote.MayHaveRun && !mute(err) {
+		return fail(exitUnavailable, "it may have run; `pitboss status` of the next agent tells of the last one's death",
+			"the agent ended while it had the call, and the call's worker with it (%w)", err)
 	}
 	return err
 }

@@ -12,8 +12,11 @@ if sys.version_info >= (3, 9):
     try:
         spec = importlib.util.find_spec("pitboss")
         said["other"] = spec.origin if spec else ""
-    except (ImportError, ValueError, AttributeError):
-        said["other"] = ""
+        if spec:
+            with open(spec.origin, encoding="utf-8") as text:  # not imported: the copy of the agent is
+                said["other_version"] = next((line.split('"')[1] for line in text if line.startswith("__version__ = ")), "")
+    except (ImportError, ValueError, AttributeError, OSError, IndexError, TypeError):
+        said.setdefault("other", "")
     sys.path.insert(0, sys.argv[1])
     import pitboss
 

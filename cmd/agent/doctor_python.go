@@ -29,6 +29,7 @@ type probed struct {
 	Implementation string   `json:"implementation"`
 	Executable     string   `json:"executable"`
 	Other          string   `json:"other"`
+	OtherVersion   string   `json:"other_version"`
 	Package        string   `json:"package"`
 	PackageVersion string   `json:"package_version"`
 	Tools          []string `json:"tools"`
@@ -89,6 +90,8 @@ func checkInterpreter(path, from, library string, timeout time.Duration) (findin
 			"workers would import %s instead of %s", said.Package, library)), false
 	case said.PackageVersion != ipc.Version:
 		return append(findings, bad("package", "remove that directory; the next start writes it anew", "%s is %s, this command %s", library, said.PackageVersion, ipc.Version)), false
+	case said.Other != "" && said.OtherVersion == ipc.Version:
+		return append(findings, ok("package", "pitboss %s, the copy that the agent carries; the same version is installed, %s", said.PackageVersion, said.Other)), true
 	case said.Other != "":
 		return append(findings, warn("package", "harmless for workers; to have one only, uninstall the other or keep it at "+ipc.Version,
 			"another copy is installed, %s; the agent's wins", said.Other)), true

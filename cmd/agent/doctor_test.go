@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pitboss-run/pitboss/agent"
+	"github.com/pitboss-run/pitboss/ipc"
 )
 
 // diagnosis is what `doctor --json` prints.
@@ -111,6 +113,8 @@ func TestDoctorSeesWhichPackageWins(t *testing.T) {
 	h.env = append(h.env, "PYTHONPATH="+h.path("site"))
 	d := h.doctor("tools.py")
 	d.want(t, "package", gradeWarn, "another copy is installed, "+h.path("site/pitboss/__init__.py"))
+	must(t, os.WriteFile(h.path("site/pitboss/__init__.py"), fmt.Appendf(nil, "\"\"\"As installed by pip.\"\"\"\n__version__ = \"%s\"\n", ipc.Version), 0o644))
+	h.doctor().want(t, "package", gradeOK, "the same version is installed, "+h.path("site/pitboss/__init__.py"))
 	d.want(t, "adapter", gradeOK, "10 tools")
 	must(t, os.WriteFile(h.path("site/sitecustomize.py"), []byte("import pitboss\n"), 0o644))
 	h.doctor("tools.py").want(t, "package", gradeFail, "workers would import "+h.path("site/pitboss/__init__.py"))

@@ -133,9 +133,10 @@ func TestAKilledAgentEndsWithItsCertificate(t *testing.T) {
 	if code := s.exit(); code != 70 {
 		t.Errorf("exit code %d", code)
 	}
-	if code := cut.exit(); code != 69 || !strings.Contains(cut.log(), "cannot reach the agent at") {
+	if code := cut.exit(); code != 69 || !strings.Contains(cut.log(), "the agent ended while it had the call") || !strings.Contains(cut.log(), "it may have run") {
 		t.Errorf("the call that was cut ended with %d: %s", code, cut.log())
 	}
+	h.pitboss("call", "nap", "seconds=1").want(t, 69, "cannot reach the agent at", "start one with `pitboss agent`", "!may have run")
 	h.pitboss("status").want(t, 69, "cannot reach the agent at", "start one with `pitboss agent`")
 	for _, text := range []string{`"cause":"signal SIGKILL"`, `"survivors":[]`, `"proof":"ECHILD"`} {
 		if !strings.Contains(s.log(), text) {

@@ -129,6 +129,9 @@ func printStatus(w screen, s agent.Status) {
 	if s.Swept != nil {
 		w.line(statusIndent, "%s", swept(s.Swept))
 	}
+	if len(s.Pools) == 0 {
+		w.line(statusIndent, "pools     none; add one under `pools:` in %s, then `pitboss reload`", s.Agent.Config)
+	}
 	for _, p := range s.Pools {
 		fmt.Fprintln(w)
 		printPool(w, p)

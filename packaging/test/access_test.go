@@ -49,7 +49,7 @@ func TestWorkersAreConfined(t *testing.T) {
 	}
 	uid := run(t, "id", "-u", "pitboss")
 	for _, want := range []string{`"uid":` + uid, `"home":"/var/lib/pitboss"`, `"writable":["/tmp","/dev/shm","/var/lib/pitboss"]`} {
-		if !strings.Contains(strings.ReplaceAll(out, " ", ""), want) {
+		if !strings.Contains(strings.Join(strings.Fields(out), ""), want) {
 			t.Errorf("no %s in %s", want, out)
 		}
 	}

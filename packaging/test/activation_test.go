@@ -23,18 +23,22 @@ func TestSocketActivation(t *testing.T) {
 	if after.Watchdog.PID != mainPID(t) || after.Watchdog.State != "armed" {
 		t.Errorf("the main process is %d: %+v", mainPID(t), after.Watchdog)
 	}
-	if sub := property(t, service, "StatusText"); !strings.Contains(sub, apiPath) {
-		t.Errorf("status %q", sub)
-	}
+	await(t, "the manager shows the pools", func() bool { return strings.Contains(property(t, service, "StatusText"), "2 of 2 workers ready") })
+}
+
+// startSecond configures a second agent and starts its socket.
+func startSecond(t *testing.T) {
+	t.Helper()
+	run(t, "mkdir", "-p", "/etc/pitboss/second/conf.d")
+	t.Cleanup(func() { run(t, "rm", "-rf", "/etc/pitboss/second") })
+	write(t, "/etc/pitboss/second/pitboss.yaml", "access: {clients: {groups: [pitboss-clients]}}\n"+poolText)
+	run(t, "systemctl", "start", "pitboss@second.socket")
 }
 
 // TestInstance: a further agent has a configuration, a socket and directories of its own.
 func TestInstance(t *testing.T) {
 	serving(t)
-	run(t, "mkdir", "-p", "/etc/pitboss/second/conf.d")
-	t.Cleanup(func() { run(t, "rm", "-r", "/etc/pitboss/second") })
-	write(t, "/etc/pitboss/second/pitboss.yaml", "access: {clients: {groups: [pitboss-clients]}}\n"+poolText)
-	run(t, "systemctl", "start", "pitboss@second.socket")
+	startSecond(t)
 	unitIs(t, "pitboss@second.service", "inactive")
 	if out, code := as(t, member, "pitboss", "--instance", "second", "call", "add", "a=4", "b=5"); code != 0 || strings.TrimSpace(out) != "9" {
 		t.Errorf("%q, exit %d", out, code)

@@ -44,7 +44,9 @@ func TestFreshInstall(t *testing.T) {
 		run(t, "useradd", "--create-home", "--groups", "pitboss-clients", member)
 	}
 	write(t, poolFile, poolText)
-	run(t, "systemctl", "reload", service)
+	if out, code := try(t, "systemctl", "reload", service); code != 0 {
+		t.Fatalf("%s%s", out, journal(t, since, service))
+	}
 	ready(t)
 	answers(t)
 }
@@ -58,6 +60,9 @@ func TestUpgradeRunning(t *testing.T) {
 	const conf = "/etc/pitboss/pitboss.yaml"
 	edited := read(t, conf) + edit
 	write(t, conf, edited)
+	startSecond(t)
+	run(t, "systemctl", "start", "pitboss@second.service")
+	second := property(t, "pitboss@second.service", "InvocationID")
 	end, _ := calling(t)
 	run(t, "dpkg", "-i", "--force-confdef", "--force-confold", deb(t, newer))
 	await(t, "another agent", func() bool {
@@ -70,6 +75,11 @@ func TestUpgradeRunning(t *testing.T) {
 	if read(t, conf) != edited {
 		t.Error("the edited configuration was replaced")
 	}
+	unitIs(t, "pitboss@second.service", "active")
+	if property(t, "pitboss@second.service", "InvocationID") == second {
+		t.Error("the instance still runs the old version")
+	}
+	run(t, "systemctl", "stop", "pitboss@second.service", "pitboss@second.socket")
 	nobodyElse(t, after.Agent.RunID)
 	unitIs(t, service, "active")
 	enabled(t, service, "enabled")

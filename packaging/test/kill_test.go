@@ -73,6 +73,19 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// TestManyDeaths: no number of deaths in a row is the last one, and the socket outlives them all.
+func TestManyDeaths(t *testing.T) {
+	serving(t)
+	const deaths = 7 // the manager's own limit is 5 in 10 s (DefaultStartLimitBurst=)
+	for i := range deaths {
+		must(t, syscall.Kill(ready(t).Agent.PID, syscall.SIGKILL))
+		await(t, "the service restarted", func() bool { return restarts(t) == i+1 && property(t, service, "SubState") == "running" })
+	}
+	unitIs(t, socket, "active")
+	nobodyElse(t, ready(t).Agent.RunID)
+	answers(t)
+}
+
 // TestHeld: whoever is stopped (SIGSTOP) is nobody's prey. Nothing is restarted, and all goes on when it is let go.
 func TestHeld(t *testing.T) {
 	for _, role := range roles {

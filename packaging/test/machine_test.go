@@ -118,6 +118,7 @@ func markJournal(t *testing.T) mark {
 // journal is what the unit has said since the mark, its processes and the manager about it.
 func journal(t *testing.T, since mark, unit string) string {
 	t.Helper()
+	run(t, "journalctl", "--sync")
 	out, _ := try(t, "journalctl", "--no-pager", string(since), "-o", "cat", "-u", unit)
 	return out
 }

@@ -45,7 +45,7 @@ func TestWrongConfigurationStaysDown(t *testing.T) {
 	if status := property(t, service, "ExecMainStatus"); status != "78" {
 		t.Errorf("exit status %s", status)
 	}
-	if said := journal(t, since, service); !strings.Contains(said, poolFile+":6:") {
+	if said := journal(t, since, service); !strings.Contains(said, poolFile+":5:14:") {
 		t.Errorf("the journal does not say where:\n%s", said)
 	}
 	<-time.After(4 * time.Second) // several RestartSec=: that nothing happens is what is tested

@@ -29,7 +29,13 @@ const (
 // of any run anywhere. Everything that it changed is undone for the next.
 func scenario(t *testing.T) {
 	t.Helper()
+	since := markJournal(t)
 	t.Cleanup(func() {
+		defer func() {
+			if t.Failed() {
+				t.Logf("the journal of this scenario:\n%.8000s", journal(t, since, service))
+			}
+		}()
 		for _, line := range strings.Split(run(t, "systemctl", "list-units", "--failed", "--plain", "--no-legend"), "\n") {
 			if line != "" {
 				t.Errorf("failed unit: %s", line)

@@ -47,7 +47,9 @@ func TestUserUnit(t *testing.T) {
 		t.Errorf("nobody: exit %d, %s", code, out)
 	}
 	good("systemctl", "--user", "reload", service)
-	run(t, "runuser", "-u", member, "--", "env", "XDG_RUNTIME_DIR="+runtime, "systemd-analyze", "verify", "--user", service, socket)
+	if out := good("systemd-analyze", "verify", "--user", service, socket); out != "" {
+		t.Errorf("%s", out)
+	}
 	good("systemctl", "--user", "stop", service)
 	if out, code := user("systemctl", "--user", "is-failed", service); code == 0 {
 		t.Errorf("%s", out)

@@ -38,8 +38,8 @@ def pure_wheel(built: Path, work: Path) -> Path:
     shutil.copytree(here, source, ignore=shutil.ignore_patterns("tests", "__pycache__", "*.egg-info", "build", ".*"))
     shutil.copy(built / "LICENSE", source / "LICENSE")
     shutil.copy(built / "third-party-notices", source / "NOTICE-third-party")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(work), str(source)]
-    subprocess.run(command, check=True)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", str(work), str(source)], check=True)
     (wheel,) = work.glob("*.whl")
     return wheel
 
