@@ -2,7 +2,7 @@
 
 // Package cleanroot holds the tests that run inside a minimal Debian stable which has never seen this package: what it declares to need must be enough,
 // its units must be right for another systemd than the developer's, and after a purge nothing may be left that its policy does not name.
-// `make test-clean-root` compiles them and has ./run boot the machine twice: tests named TestFirstBoot… run in the first boot, TestSecondBoot… in the second.
+// `make test-clean-root` compiles them and has ./run boot the machine twice: first for the tests named TestFirstBoot…, then for those named TestSecondBoot….
 package cleanroot
 
 import (
@@ -178,7 +178,8 @@ func gone(t *testing.T, differ ...string) {
 			t.Errorf("unit: %s", line)
 		}
 	}
-	for _, pattern := range []string{"/run/pitboss*", "/var/lib/systemd/deb-systemd-helper-*/*pitboss*", "/var/lib/systemd/deb-systemd-helper-*/*/*pitboss*", "/var/lib/dpkg/info/pitboss*"} {
+	for _, pattern := range []string{"/run/pitboss*", "/var/lib/dpkg/info/pitboss*",
+		"/var/lib/systemd/deb-systemd-helper-*/*pitboss*", "/var/lib/systemd/deb-systemd-helper-*/*/*pitboss*"} {
 		if left, err := filepath.Glob(pattern); err != nil || len(left) != 0 {
 			t.Errorf("left: %q %v", left, err)
 		}
