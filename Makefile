@@ -85,13 +85,18 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 # Two machines of their own, both made of one debootstrap below .build: root, and the network on the first run. They install what they need with apt-get.
 IN_VM := packaging/test/vm/run -p Delegate='cpu memory pids' -p User=tester -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog
 .PHONY: test-vm
-test-vm: build ## emulated machine (about 3 min): pure cgroup v2, a real OOM killer
-	go vet -tags vm ./packaging/test/vm/... ./cmd/agent
+test-vm: build $(TOOLS)/staticcheck ## emulated machine (about 3 min): pure cgroup v2, a real OOM killer
+	go vet -tags vm ./packaging/test/vm/... ./cmd/agent && $(TOOLS)/staticcheck -tags vm ./packaging/test/vm/...
 	mkdir -p .build/vm && CGO_ENABLED=0 go test -c -tags vm -o .build/vm/guest.test ./packaging/test/vm/guest
 	CGO_ENABLED=0 go test -c -tags vm -o .build/vm/agent.test ./cmd/agent
 	$(IN_VM) .build/vm/guest.test -test.v -test.timeout 4m
 	$(IN_VM) -c cmd/agent/testdata=/payload/testdata -e PITBOSS_BIN=/usr/bin -e PITBOSS_PYTHON=/usr/bin/python3 -e HOME=/tmp .build/vm/agent.test -test.v -test.timeout 4m -test.run '^Test(LimitsBite|ALimitThatIsNotGivenIsSaid|TheTryTakesLittleTime)$$'
 	go test -tags vm -count=1 -v ./packaging/test/vm
+
+.PHONY: test-clean-root
+test-clean-root: package $(TOOLS)/staticcheck ## container (about 20 s): a minimal Debian stable installs the deb, uses it, reboots, purges it
+	go vet -tags cleanroot ./packaging/test/cleanroot && $(TOOLS)/staticcheck -tags cleanroot ./packaging/test/cleanroot
+	packaging/test/cleanroot/run "$(DIST)"/pitboss_*_amd64.deb
 
 gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate

@@ -6,6 +6,7 @@ package vm
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,4 +77,53 @@ func TestTimeIsBounded(t *testing.T) {
 	if took := time.Since(start); code != 124 || took > time.Minute || !strings.Contains(stderr, "without an exit code") {
 		t.Errorf("exit code %d after %s, %s", code, took, stderr)
 	}
+}
+
+// TestTheMachineEndsWithItsRun, also with one that could clean nothing up: it would compute on for nobody.
+func TestTheMachineEndsWithItsRun(t *testing.T) {
+	dir := t.TempDir() // the machine's command line names files in it
+	file := filepath.Join(dir, "script")
+	if err := os.WriteFile(file, []byte("#!/bin/bash\necho up; sleep 1000\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command("./run", file)
+	c.Env = append(os.Environ(), "TMPDIR="+dir)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line := make([]byte, 3)
+	if _, err := io.ReadFull(out, line); err != nil || string(line) != "up\n" {
+		t.Fatalf("%q %v", line, err)
+	}
+	if n := naming(t, dir); n == 0 { // the control
+		t.Fatal("no machine is seen")
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait()
+	for deadline := time.Now().Add(time.Minute); naming(t, dir) != 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the machine runs on")
+		}
+	}
+}
+
+// naming counts the processes of this host whose command line names the directory.
+func naming(t *testing.T, dir string) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && bytes.Contains(text, []byte(dir)) {
+			n++
+		}
+	}
+	return n
 }
