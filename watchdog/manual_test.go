@@ -59,10 +59,10 @@ INT and TERM go on to the agent.
 	}
 	b.WriteString(".SH ENVIRONMENT\n")
 	for _, v := range [...]struct{ name, text string }{
-		{envCgroup, "delegated: the cgroup that this process was started in is its own to divide (Delegate= of systemd). The watchdog\nmoves to supervisor/ in it before it starts the agent, which gets a cgroup for each worker beside it."},
-		{envNotify, "The service manager's socket (sd_notify(3)). WATCHDOG=1 is the watchdog's own sign of life, what else the agent\nhas to say is passed on."},
-		{"WATCHDOG_USEC", "How often the manager wants to hear WATCHDOG=1; a third of it is kept."},
-		{"LISTEN_FDS", "Listeners of the service manager (sd_listen_fds(3)); they are handed on to the agent."},
+		{envCgroup, "delegated: the cgroup that this process was started in is its own to divide\n(Delegate= of systemd). The watchdog moves to supervisor/ in it before it starts\nthe agent, which makes a cgroup for each worker beside it."},
+		{envNotify, "The service manager's socket (sd_notify(3)). WATCHDOG=1 is the watchdog's own\nsign of life, what else the agent has to say is passed on."},
+		{"WATCHDOG_USEC", "How often the manager wants to hear WATCHDOG=1; it is said three times as often."},
+		{"LISTEN_FDS", "Listeners of the service manager (sd_listen_fds(3)), handed on to the agent."},
 	} {
 		fmt.Fprintf(&b, ".TP\n\\fB%s\\fP\n%s\n", roff(v.name), roff(v.text))
 	}
