@@ -88,6 +88,8 @@ func TestTheMachineEndsWithItsRun(t *testing.T) {
 	}
 	c := exec.Command("./run", file)
 	c.Env = append(os.Environ(), "TMPDIR="+dir)
+	var said bytes.Buffer
+	c.Stderr = &said
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +99,8 @@ func TestTheMachineEndsWithItsRun(t *testing.T) {
 	}
 	line := make([]byte, 3)
 	if _, err := io.ReadFull(out, line); err != nil || string(line) != "up\n" {
-		t.Fatalf("%q %v", line, err)
+		_ = c.Wait()
+		t.Fatalf("%q %v\n%s", line, err, said.String())
 	}
 	if n := naming(t, dir); n == 0 { // the control
 		t.Fatal("no machine is seen")
