@@ -73,7 +73,7 @@ type guard struct {
 	seq     uint64
 	waiting map[uint64]chan error
 	unheard time.Time // when the first beat without an answer was sent; zero when all were answered
-	state   string // armed, silent, gone, closed
+	state   string    // armed, silent, gone, closed
 	done    chan struct{}
 }
 
