@@ -309,7 +309,7 @@ func (a *Agent) healthLoop() {
 }
 
 func (a *Agent) payloadLimit() int {
-	limit := Size(0)
+	limit := min(DefaultPool().Limits.Payload, a.options.Config.API.Memory/2) // what a reload may add
 	for _, p := range a.allPools() {
 		limit = max(limit, p.cfg().Limits.Payload)
 	}

@@ -58,13 +58,15 @@ func serverLimits(streams, payload int) []grpc.ServerOption {
 	}
 }
 
-// streamLimit is what the pools can take, queue included, so that it is the queue which says QUEUE_FULL.
+// streamLimit is what the pools can take, queue included, so that it is the queue which says QUEUE_FULL. It is fixed for a connection, and
+// a reload may add a pool: one of the defaults is reckoned with.
 func (a *Agent) streamLimit() int {
-	n := spareStreams
+	n := 0
 	for _, p := range a.options.Config.Pools {
 		n += p.Queue.Max + p.Workers
 	}
-	return n
+	usual := DefaultPool()
+	return spareStreams + max(n, usual.Queue.Max+usual.Workers)
 }
 
 // connectionLimit is how many connections fit into the descriptors that the workers leave.

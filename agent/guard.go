@@ -20,6 +20,8 @@ const GuardEnv = "PITBOSS_GUARD_FD"
 const (
 	// silentAfter is how long the watchdog may take to answer before it counts as silent: then new spawns wait, calls go on.
 	silentAfter = time.Second
+	// unheardLimit is how long a beat may be without an answer: the next one came, and the one after that is due.
+	unheardLimit = beatInterval * 3 / 2
 	// handshakePatience is how long it may take to answer what comes before the first spawn.
 	handshakePatience = 10 * time.Second
 )
@@ -70,6 +72,7 @@ type guard struct {
 	mu      sync.Mutex
 	seq     uint64
 	waiting map[uint64]chan error
+	unheard time.Time // when the first beat without an answer was sent; zero when all were answered
 	state   string // armed, silent, gone, closed
 	done    chan struct{}
 }
@@ -148,7 +151,22 @@ func (g *guard) beat(running int, draining bool) {
 	if draining {
 		m.Flags = 1
 	}
-	_ = g.send(m, nil)
+	if g.send(m, nil) == nil {
+		g.expectAnswer(time.Now())
+	}
+}
+
+// expectAnswer notices a watchdog that stands still although nobody asks it anything: the answer to a beat is its own sign of life.
+func (g *guard) expectAnswer(now time.Time) {
+	g.mu.Lock()
+	if g.unheard.IsZero() {
+		g.unheard = now
+	}
+	mute := now.Sub(g.unheard) > unheardLimit
+	g.mu.Unlock()
+	if mute {
+		g.setState("silent")
+	}
 }
 
 // notify relays lines for the service manager (sd_notify(3)).
@@ -300,6 +318,7 @@ func (g *guard) readLoop() {
 		}
 		g.setState("armed")
 		g.mu.Lock()
+		g.unheard = time.Time{}
 		if ch := g.waiting[m.Seq]; ch != nil {
 			ch <- answer
 			delete(g.waiting, m.Seq)

@@ -49,7 +49,7 @@ func TestTheMeterReadsSeldom(t *testing.T) {
 	if w := s.Pools[0].Workers; w[0].RSSBytes <= 0 || w[0].PSSBytes <= 0 || w[1].RSSBytes != 0 {
 		t.Fatalf("%+v", w)
 	}
-	m.last["a-0"] = measured{processMemory{1, 1}, sleeper.Process.Pid, now}
+	m.last["a-0"] = measured{processMemory{1, 1}, sleeper.Process.Pid, false, now}
 	for _, c := range []struct {
 		what  string
 		pid   int
@@ -61,7 +61,7 @@ func TestTheMeterReadsSeldom(t *testing.T) {
 		{"another process", os.Getpid(), 0, true},
 	} {
 		s := with("a-0", c.pid)
-		m.last["a-0"] = measured{processMemory{1, 1}, sleeper.Process.Pid, now}
+		m.last["a-0"] = measured{processMemory{1, 1}, sleeper.Process.Pid, false, now}
 		m.fill(s, now.Add(c.after))
 		if got := s.Pools[0].Workers[0].RSSBytes != 1; got != c.fresh {
 			t.Errorf("%s: measured anew: %t", c.what, got)

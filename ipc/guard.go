@@ -90,7 +90,7 @@ func (k GuardKind) row() (guardRow, bool) {
 	case GuardPool:
 		return guardRow{name: "POOL", value: valueMicros, text: true, fds: 2, orNoFDs: true, answered: true}, true
 	case GuardBeat:
-		return guardRow{name: "BEAT", maxFlag: BeatDraining, value: valueCount}, true
+		return guardRow{name: "BEAT", maxFlag: BeatDraining, value: valueCount, answered: true}, true
 	case GuardNotify:
 		return guardRow{name: "NOTIFY", text: true}, true
 	case GuardStopping:

@@ -147,7 +147,7 @@ func rewriteGuards(t *testing.T, dir string, all []guardGolden) {
 
 func TestGuardKinds(t *testing.T) {
 	fds := map[GuardKind][]int{GuardGuard: {1}, GuardPool: {0, 2}}
-	answered := []GuardKind{GuardHello, GuardGuard, GuardRelease, GuardPool}
+	answered := []GuardKind{GuardHello, GuardGuard, GuardRelease, GuardPool, GuardBeat}
 	back := []GuardKind{GuardWelcome, GuardAck, GuardNack}
 	golden := map[GuardKind]bool{}
 	for _, g := range goodGuards() {

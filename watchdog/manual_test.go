@@ -57,6 +57,15 @@ INT and TERM go on to the agent.
 	for _, e := range exitMeanings {
 		fmt.Fprintf(&b, ".TP\n\\fB%d\\fP\n%s\n", e.code, roff(e.text))
 	}
+	b.WriteString(".SH ENVIRONMENT\n")
+	for _, v := range [...]struct{ name, text string }{
+		{envCgroup, "delegated: the cgroup that this process was started in is its own to divide\n(Delegate= of systemd). The watchdog moves to supervisor/ in it before it starts\nthe agent, which makes a cgroup for each worker beside it."},
+		{envNotify, "The service manager's socket (sd_notify(3)). WATCHDOG=1 is the watchdog's own\nsign of life, what else the agent has to say is passed on."},
+		{"WATCHDOG_USEC", "How often the manager wants to hear WATCHDOG=1; it is said three times as often."},
+		{"LISTEN_FDS", "Listeners of the service manager (sd_listen_fds(3)), handed on to the agent."},
+	} {
+		fmt.Fprintf(&b, ".TP\n\\fB%s\\fP\n%s\n", roff(v.name), roff(v.text))
+	}
 	b.WriteString(".SH FILES\n.TP\n\\fBlast\\-death.json\\fP\nIn the runtime directory: the certificate of the last agent that died.\n")
 	b.WriteString(".SH EXAMPLES\n.nf\n  pitboss\\-watchdog \\-\\-lock /run/a.lock \\-\\- pitboss agent\n.fi\n.SH SEE ALSO\n.BR pitboss (1),\n.BR pitboss\\-agent (1)\n")
 	return b.String()

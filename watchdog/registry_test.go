@@ -147,7 +147,7 @@ func checkHeard(t *testing.T, what string, h heard, kind ipc.GuardKind, good boo
 	switch {
 	case good && kind == ipc.GuardHello:
 		want = ipc.GuardWelcome
-	case good && (kind == ipc.GuardGuard || kind == ipc.GuardRelease || kind == ipc.GuardPool):
+	case good && (kind == ipc.GuardGuard || kind == ipc.GuardRelease || kind == ipc.GuardPool || kind == ipc.GuardBeat):
 		want = ipc.GuardAck
 	case good:
 		want = 0

@@ -254,6 +254,16 @@ func (p *player) ask(m ipc.GuardMessage, fds ...int) ipc.GuardMessage {
 	return p.hear()
 }
 
+// dropAnswers takes what has come, so that the watchdog has room for more.
+func (p *player) dropAnswers() {
+	buf := make([]byte, ipc.MaxGuardSize)
+	for p.fd >= 0 {
+		if _, _, err := ipc.RecvPacket(p.fd, buf, 0); err != nil {
+			return
+		}
+	}
+}
+
 // hear waits for the answer to the last question.
 func (p *player) hear() ipc.GuardMessage {
 	buf := make([]byte, ipc.MaxGuardSize)
@@ -267,6 +277,9 @@ func (p *player) hear() ipc.GuardMessage {
 			panic(err)
 		}
 		answer, err := ipc.DecodeGuard(buf[:n])
+		if err == nil && answer.Kind == ipc.GuardAck && answer.Seq < p.seq { // of a beat
+			continue
+		}
 		if err != nil || answer.Seq != p.seq {
 			panic(fmt.Sprint("answer ", answer, err))
 		}
@@ -286,6 +299,7 @@ func (p *player) serve(signals chan os.Signal) {
 		select {
 		case <-beat:
 			p.tell(ipc.GuardMessage{Kind: ipc.GuardBeat})
+			p.dropAnswers()
 		case s := <-signals:
 			say("agent got %s", unix.SignalName(s.(syscall.Signal)))
 			switch s {

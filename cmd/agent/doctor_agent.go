@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -25,6 +26,10 @@ func checkAgent(g *global) []finding {
 	}
 	defer c.Close()
 	s, err := statusOf(ctx, c)
+	var refusal *client.AccessError
+	if errors.As(err, &refusal) {
+		return []finding{bad("access", refusal.Remedy(), "%v", refusal)}
+	}
 	if err != nil {
 		return []finding{warn("agent", "see its log; `pitboss status` asks again", "it does not tell its status: %v", err)}
 	}

@@ -176,7 +176,9 @@ func TestDoctorFindsABrokenSocket(t *testing.T) {
 	other := h.command("pitboss", "doctor", "--json", "--socket", h.path("theirs"))
 	other.Env = append(h.env, "XDG_RUNTIME_DIR="+h.path("home"), "PITBOSS_PYTHON=/usr/bin/python3")
 	other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	diagnosisOf(t, h.finish(other)).want(t, "socket", gradeFail, "permission denied")
+	d := diagnosisOf(t, h.finish(other))
+	d.want(t, "socket", gradeFail, "permission denied")
+	d.want(t, "access", gradeFail, "cannot reach the agent at")
 }
 
 func TestDoctorFindsABrokenWatchdog(t *testing.T) {

@@ -145,3 +145,18 @@ func TestReloadLengthensTheRecordedGrace(t *testing.T) {
 		t.Errorf("%q are left", left)
 	}
 }
+
+// TestReloadBringsTheFirstPool: as in the service of a fresh package, which starts with none.
+func TestReloadBringsTheFirstPool(t *testing.T) {
+	h := newHost(t)
+	must(t, os.WriteFile(h.path("pitboss.yaml"), []byte("pools: []\n"), 0o644))
+	h.start(h.command("pitboss", "agent", "--config", "pitboss.yaml"))
+	h.await("up", func() bool { _, ok := h.status(); return ok })
+	h.pitboss("call", "add", "a=1", "b=2").want(t, exitUsage, "no pool is configured")
+	must(t, os.WriteFile(h.path("pitboss.yaml"), []byte(onePool), 0o644))
+	h.pitboss("reload").want(t, 0)
+	h.pitboss("wait").want(t, 0)
+	if e := h.pitboss("call", "size", "data=@tools.py"); e.code != 0 {
+		t.Errorf("%+v", e)
+	}
+}

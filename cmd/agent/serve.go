@@ -88,6 +88,9 @@ func serve(g *global, config, runtimeDir string) error {
 			if err == nil {
 				_, err = checkDeadlines(cfg, os.Getppid())
 			}
+			if err == nil {
+				aimForMemory(cfg)
+			}
 			return cfg, err
 		},
 		OpenPlace: func(cfg agent.Config) error { return openPlace(cfg, p.socket) }})

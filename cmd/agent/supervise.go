@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -129,15 +130,25 @@ func newAgent(o agent.Options) (*agent.Agent, error) {
 			return nil, err
 		}
 	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(o.Config.MemoryTarget())
-	}
+	aimForMemory(o.Config)
 	a, err := agent.New(o)
 	if err != nil {
 		return nil, fail(exitConfig, "", "%w", err)
 	}
 	supervised.Store(a)
 	return a, nil
+}
+
+// aimForMemory sets the runtime's soft limit, unless the user has. It only grows: a reload that fails after it costs nothing.
+func aimForMemory(cfg agent.Config) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	const ask = -1 // debug.SetMemoryLimit changes nothing then
+	now := debug.SetMemoryLimit(ask)
+	if target := cfg.MemoryTarget(); now == math.MaxInt64 || now < target {
+		debug.SetMemoryLimit(target)
+	}
 }
 
 // handleSignals turns signals into orders until done is closed: INT and TERM drain, a second one hurries, QUIT prints all

@@ -206,3 +206,19 @@ func TestStatusFollowsTheKernel(t *testing.T) {
 		return ok && len(st.Pools[0].Workers) == 1 && st.Pools[0].Workers[0].State == "ready"
 	})
 }
+
+// TestAStoppedWatchdogIsSilent, also while nobody asks it anything; calls go on, and it is armed again when it answers.
+func TestAStoppedWatchdogIsSilent(t *testing.T) {
+	h := newHost(t)
+	s := h.serve(onePool)
+	st, _ := s.status()
+	must(t, syscall.Kill(st.Watchdog.PID, syscall.SIGSTOP))
+	t.Cleanup(func() { _ = syscall.Kill(st.Watchdog.PID, syscall.SIGCONT) })
+	h.await("silent", func() bool { st, _ := s.status(); return st.Watchdog.State == "silent" })
+	h.pitboss("call", "add", "a=1", "b=2").want(t, 0)
+	must(t, syscall.Kill(st.Watchdog.PID, syscall.SIGCONT))
+	h.await("armed", func() bool { st, _ := s.status(); return st.Watchdog.State == "armed" })
+	if after, _ := s.status(); after.Agent.RunID != st.Agent.RunID {
+		t.Error("the agent was restarted")
+	}
+}

@@ -22,6 +22,7 @@ setpriv --pdeathsig KILL unshare -m --propagation private bash -euo pipefail -c 
   root=$temp/root
   : >"$root/etc/machine-id"
   rm -f "$root/usr/sbin/policy-rc.d" # it would make maintainer scripts start nothing, silently
+  rm -f "$root/var/lib/man-db/auto-update" # each dpkg would index all man pages for seconds
   mkdir -p "$root/opt/pitboss-test"
   cp -r "$dir/." "$root/opt/pitboss-test/"
   chmod -R go+rX "$root/opt/pitboss-test"
