@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -13,9 +12,6 @@ import (
 	"github.com/pitboss-run/pitboss/ipc"
 	"golang.org/x/sys/unix"
 )
-
-// GuardEnv names the inherited descriptor of the link to the watchdog.
-const GuardEnv = "PITBOSS_GUARD_FD"
 
 const (
 	// silentAfter is how long the watchdog may take to answer before it counts as silent: then new spawns wait, calls go on.
@@ -34,30 +30,6 @@ const (
 	guardKeeper   guardClass = 2
 	guardWorker   guardClass = 3
 )
-
-// InheritedGuard reports whether this process is the supervised child of a watchdog, and the descriptor of the link.
-// The environment variable alone proves nothing (a nested `pitboss run` inside a tool inherits it): the descriptor must
-// be a connected SOCK_SEQPACKET socket whose peer is our parent.
-func InheritedGuard() (fd int, supervised bool, err error) {
-	text := os.Getenv(GuardEnv)
-	if text == "" {
-		return -1, false, nil
-	}
-	fd, err = strconv.Atoi(text)
-	if err != nil || fd < 3 {
-		return -1, false, fmt.Errorf("cannot use %s=%q: it must be a descriptor number", GuardEnv, text)
-	}
-	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil || kind != unix.SOCK_SEQPACKET {
-		return -1, false, nil
-	}
-	cred, err := ipc.PeerCred(fd)
-	if err != nil || int(cred.PID) != os.Getppid() {
-		return -1, false, nil
-	}
-	unix.CloseOnExec(fd)
-	return fd, true, nil
-}
 
 // guard is the agent's end of the link to the watchdog. A nil *guard is an agent without one: every method works and
 // promises nothing.
