@@ -106,7 +106,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a.runID = hex.EncodeToString(id)
 	a.grace.Store(int64(o.Config.longestKill()))
-	found, err := a.takeCgroup()
+	killed, left, err := a.takeCgroup()
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +137,7 @@ func New(o Options) (*Agent, error) {
 		if err := a.sweepAndRecord(); err != nil {
 			return nil, err
 		}
-		a.swept.Killed += found
+		a.swept.Killed, a.swept.Left = a.swept.Killed+killed, append(a.swept.Left, left...)
 		if a.guard, err = newGuard(o.GuardFD, o.Version, a.runID, a.longestGrace(), a.emit, a.watchdogLost, a.drain); err != nil {
 			return nil, err
 		}

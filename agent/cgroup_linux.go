@@ -35,28 +35,34 @@ type cgroups struct {
 var controllers = [...]string{"memory", "cpu", "pids"}
 
 // openCgroups takes over the delegated cgroup: it ends and removes what an earlier agent has left in workers/, and passes on every
-// controller that it was given. killed is how many processes it found.
-func openCgroups(delegated string) (c *cgroups, killed int, err error) {
+// controller that it was given. What cannot be ended within limit (a process in uninterruptible sleep) keeps its place, and this run
+// gets another: the service must not stay down for it.
+func openCgroups(delegated, runID string, limit time.Duration) (c *cgroups, killed int, left []int, err error) {
+	stale, _ := filepath.Glob(filepath.Join(delegated, "workers*"))
+	for _, dir := range stale {
+		old := cgroup{dir: dir}
+		found := old.pids()
+		if old.close(limit) != nil {
+			left = append(left, old.pids()...)
+		}
+		killed += len(found)
+	}
+	killed -= len(left)
 	dir := filepath.Join(delegated, "workers")
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, 0, fmt.Errorf("cannot divide the delegated cgroup: %w", err)
+	err = os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		dir += "-" + runID
+		err = os.Mkdir(dir, 0o755)
+	}
+	if err != nil {
+		return nil, killed, left, fmt.Errorf("cannot divide the delegated cgroup: %w", err)
 	}
 	c = &cgroups{dir: dir, missing: map[string]string{}}
 	_, err = os.Stat(filepath.Join(dir, "cgroup.kill"))
 	c.killable = err == nil
-	left, _ := os.ReadDir(dir)
-	for _, entry := range left {
-		if entry.IsDir() {
-			stale := cgroup{dir: filepath.Join(dir, entry.Name())}
-			killed += len(stale.pids())
-			if err := stale.close(cgroupPatience); err != nil {
-				return nil, killed, fmt.Errorf("cannot clear what an earlier agent has left: %w", err)
-			}
-		}
-	}
 	given, err := os.ReadFile(filepath.Join(delegated, "cgroup.controllers"))
 	if err != nil {
-		return nil, killed, fmt.Errorf("cannot see what was delegated: %w", err)
+		return nil, killed, left, fmt.Errorf("cannot see what was delegated: %w", err)
 	}
 	for _, name := range controllers {
 		if !slices.Contains(strings.Fields(string(given)), name) {
@@ -65,7 +71,7 @@ func openCgroups(delegated string) (c *cgroups, killed int, err error) {
 			c.missing[name] = err.Error()
 		}
 	}
-	return c, killed, nil
+	return c, killed, left, nil
 }
 
 // lacks is why limits of a controller bind nobody here; empty when they may. without is the reason when there is no cgroup at all.

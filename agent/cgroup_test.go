@@ -57,7 +57,7 @@ func startIn(t *testing.T, dir string, argv ...string) *exec.Cmd {
 }
 
 func TestACgroupEndsWhatForksWithoutEnd(t *testing.T) {
-	tree, _, err := openCgroups(delegatedCgroup(t))
+	tree, _, _, err := openCgroups(delegatedCgroup(t), "run", cgroupPatience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,9 +131,9 @@ func TestOpenCgroupsClearsWhatAnEarlierAgentHasLeft(t *testing.T) {
 	}
 	c := startIn(t, left, "sleep", "600")
 	beside := startIn(t, dir, "sleep", "600") // not in workers/: not ours to end
-	tree, killed, err := openCgroups(dir)
-	if err != nil || killed != 1 {
-		t.Fatalf("%d %v", killed, err)
+	tree, killed, stuck, err := openCgroups(dir, "run", cgroupPatience)
+	if err != nil || killed != 1 || len(stuck) != 0 || tree.dir != filepath.Join(dir, "workers") {
+		t.Fatalf("%d %v %v %+v", killed, stuck, err, tree)
 	}
 	_ = c.Wait()
 	if state := c.ProcessState.Sys().(syscall.WaitStatus); state.Signal() != syscall.SIGKILL {
@@ -155,6 +155,33 @@ func TestOpenCgroupsClearsWhatAnEarlierAgentHasLeft(t *testing.T) {
 	}
 }
 
+// What cannot be ended keeps its cgroup, and the next agent takes another; the one after that finds both. No time at all stands for the
+// uninterruptible sleep of a process.
+func TestOpenCgroupsPassesByWhatCannotBeEnded(t *testing.T) {
+	dir := delegatedCgroup(t)
+	held := filepath.Join(dir, "workers", "default", "default-0.1")
+	if err := os.MkdirAll(held, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := startIn(t, held, "sleep", "600")
+	tree, _, _, err := openCgroups(dir, "second", 0)
+	if err != nil || tree.dir != filepath.Join(dir, "workers-second") {
+		t.Fatalf("%+v %v", tree, err)
+	}
+	files, err := tree.pool("default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeFiles(files)
+	_ = c.Wait()
+	if tree, _, left, err := openCgroups(dir, "third", cgroupPatience); err != nil || len(left) != 0 || tree.dir != filepath.Join(dir, "workers") {
+		t.Errorf("%+v %v %v", tree, left, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "workers-second")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the second one's cgroup is left: %v", err)
+	}
+}
+
 func TestNoCgroupPromisesNothing(t *testing.T) {
 	var tree *cgroups
 	files, err := tree.pool("a")
@@ -163,7 +190,7 @@ func TestNoCgroupPromisesNothing(t *testing.T) {
 		t.Error("a missing cgroup does something")
 	}
 	tree.dropPool("a")
-	if _, _, err := openCgroups(t.TempDir()); err == nil {
+	if _, _, _, err := openCgroups(t.TempDir(), "run", cgroupPatience); err == nil {
 		t.Error("a directory that is no cgroup is taken")
 	}
 }

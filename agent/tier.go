@@ -42,24 +42,25 @@ func (a *Agent) tier() killTier {
 	return tierTree
 }
 
-// takeCgroup takes over the delegated cgroup, if there is one; found is how many processes of an earlier agent it has ended there.
-func (a *Agent) takeCgroup() (found int, err error) {
+// takeCgroup takes over the delegated cgroup, if there is one; killed and left are the processes of an earlier agent there that it has
+// ended and could not end.
+func (a *Agent) takeCgroup() (killed int, left []int, err error) {
 	switch {
 	case a.options.GuardFD < 0:
 		a.cgroupReason = "there is no watchdog"
-		return 0, nil
+		return 0, nil, nil
 	case a.options.CgroupDir == "":
 		a.cgroupReason = orElse(a.options.CgroupRefused, "no cgroup was delegated to this agent; the unit of the packages does (Delegate=, PITBOSS_CGROUP=delegated)")
-		return 0, nil
+		return 0, nil, nil
 	}
-	a.cgroups, found, err = openCgroups(a.options.CgroupDir)
+	a.cgroups, killed, left, err = openCgroups(a.options.CgroupDir, a.runID, cgroupPatience)
 	if err != nil {
-		return found, fmt.Errorf("cannot use the delegated cgroup %q: %w", a.options.CgroupDir, err)
+		return killed, left, fmt.Errorf("cannot use the delegated cgroup %q: %w", a.options.CgroupDir, err)
 	}
 	if !a.cgroups.killable {
 		a.cgroupReason = "the kernel has no cgroup.kill (Linux 5.14)"
 	}
-	return found, nil
+	return killed, left, nil
 }
 
 // checkTiers refuses a configuration that demands more than what this start has got.

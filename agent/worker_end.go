@@ -245,15 +245,15 @@ func (w *worker) waitKeeper() {
 			_ = w.keeper.signal(syscall.SIGKILL)
 		}
 	}
+	left := w.cgroup.close(cgroupPatience)
+	if left != nil {
+		w.pool.log.Error("cannot empty a worker's cgroup", "worker", w.id, "cause", left)
+	}
 	status, err := w.launcher.reapKeeper(w.keeper)
 	switch {
 	case err != nil:
 		w.pool.log.Error("cannot collect a keeper's status", "worker", w.id, "keeper", w.keeper.pid, "cause", err)
 	default:
-		left := w.cgroup.close(cgroupPatience)
-		if left != nil {
-			w.pool.log.Error("cannot empty a worker's cgroup", "worker", w.id, "cause", left)
-		}
 		w.emitCleanup(began, status, left == nil)
 	}
 }
