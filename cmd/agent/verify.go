@@ -163,7 +163,7 @@ func (f *verifyFlags) print(g *global) error {
 		return printJSON(g.stdout, all)
 	}
 	for _, e := range all {
-		fmt.Fprintf(g.stdout, "%-40s  %s\n", e.Scenario, e.What)
+		fmt.Fprintf(g.stdout, "%-45s  %s\n", e.Scenario, e.What)
 	}
 	return nil
 }
