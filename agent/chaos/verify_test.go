@@ -145,6 +145,7 @@ func TestAVerifyThatIsKilledLeavesNothing(t *testing.T) {
 	if err := verify.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _, _ = verify.Process.Kill(), verify.Wait() }) // again, when it went well
 	var place string
 	for end := time.Now().Add(patience); place == ""; place = placeOf(tree.Alive()) {
 		if time.Now().After(end) {
