@@ -6,6 +6,8 @@ func Catalogue() []Scenario {
 	for _, part := range [][]Scenario{
 		killScenarios(),
 		serviceScenarios(),
+		livingScenarios(),
+		statusScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)
