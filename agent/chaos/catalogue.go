@@ -8,6 +8,7 @@ func Catalogue() []Scenario {
 		serviceScenarios(),
 		livingScenarios(),
 		statusScenarios(),
+		launcherScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)
