@@ -9,6 +9,8 @@ func Catalogue() []Scenario {
 		livingScenarios(),
 		statusScenarios(),
 		launcherScenarios(),
+		identityScenarios(),
+		credentialScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)

@@ -71,6 +71,11 @@ func (a *kinAgent) callTool(pool, tool string, timeout time.Duration) (string, e
 	return string(result.JSON), err
 }
 
+// patient is a context for an order.
+func (a *kinAgent) patient() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(a.Context(), patience)
+}
+
 // shownWorker is what status says of a worker.
 type shownWorker struct {
 	ID  string
