@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,10 +48,10 @@ func needsCgroupKill(h *Host) string {
 	if why := needsSetpriv(h); why != "" {
 		return why
 	}
-	dir := newCgroup(fmt.Sprintf("try-%d", os.Getpid()))
-	if dir == "" {
-		return "needs a cgroup v2 that can be written"
+	if why := NeedsCgroup(h); why != "" {
+		return why
 	}
+	dir := newCgroup(fmt.Sprintf("%016x", rand.Uint64()))
 	defer func() { _ = os.Remove(dir) }()
 	if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err != nil {
 		return "needs cgroup.kill (Linux 5.14)"

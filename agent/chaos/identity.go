@@ -129,7 +129,7 @@ os._exit(os.waitstatus_to_exitcode(status) if hasattr(os, "waitstatus_to_exitcod
 func reusePIDs(r *Round, births int) {
 	r.Write("churn.py", churn)
 	r.Must(os.Mkdir(r.File("control"), 0o700))
-	control := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.Host().Interpreter(), r.File("churn.py"), r.File("control"))
+	control := exec.Command("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.Host().Python, r.File("churn.py"), r.File("control"))
 	control.Env = append(os.Environ(), TokenEnv+"="+r.tree.Token)
 	control.Stdin = r.lifeline()
 	r.Must(control.Start())
@@ -148,7 +148,7 @@ func reusePIDs(r *Round, births int) {
 	a := &kinAgent{r, r.Start(Options{Config: strings.ReplaceAll(config, "kin.py", "dying.py"), Files: map[string]string{"dying.py": dying},
 		Env:    []string{"CHAOS_DIR=" + r.dir},
 		Change: func(c *exec.Cmd) { c.Stdin = r.lifeline() },
-		Before: []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.Host().Interpreter(), r.File("churn.py"), r.dir}})}
+		Before: []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.Host().Python, r.File("churn.py"), r.dir}})}
 	a.Ready()
 	last := time.Now().Add(patience + time.Duration(births)*100*time.Millisecond) // a loaded host takes 20 ms for each
 	deaths := a.dieUntil(pools, func() bool {

@@ -117,10 +117,10 @@ func exitStatuses(r *Round, n int) {
 	c := a.Client()
 	for _, tool := range []string{"run", "wait", "process", "aio", "orphans"} {
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(r.Context(), 15*time.Minute)
+		ctx, cancel := context.WithTimeout(r.Context(), 61*time.Minute)
 		args, err := client.Encode(map[string]any{"n": n})
 		r.Must(err)
-		result, err := c.CallRaw(ctx, client.Request{Tool: tool, Args: args, Timeout: 14 * time.Minute})
+		result, err := c.CallRaw(ctx, client.Request{Tool: tool, Args: args, Timeout: time.Hour})
 		cancel()
 		if err != nil {
 			r.Fatalf("%s: %v", tool, err)
