@@ -145,7 +145,7 @@ func New(o Options) (*Agent, error) {
 	if o.GuardFD >= 0 { // else the process is not the agent's alone
 		raiseOOMScore(a.pid, agentOOMScore) // before anything is started: it is inherited
 	}
-	if a.children, err = newChildren(func(pid int) { a.emit(agentStray, slog.Int("pid", pid)) }); err != nil {
+	if a.children, err = newChildren(func(pid int) { a.emit(agentStray, slog.Int("pid", pid)) }, func(s survivor) { a.emit(agentStrayLeft, s.fields()...) }); err != nil {
 		return nil, err
 	}
 	return a, nil

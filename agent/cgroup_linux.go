@@ -208,9 +208,7 @@ func (g *cgroup) close(limit time.Duration) error {
 	defer events.Close()
 	for deadline := time.Now().Add(limit); readField(events.Name(), "populated ") == 1; {
 		if g.write("cgroup.kill", "1") != nil { // before Linux 5.14
-			for _, pid := range g.pids() {
-				_ = unix.Kill(pid, unix.SIGKILL)
-			}
+			g.killEach()
 		}
 		left := time.Until(deadline)
 		if left <= 0 {
@@ -220,6 +218,22 @@ func (g *cgroup) close(limit time.Duration) error {
 		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(events.Fd()), Events: unix.POLLPRI}}, int(min(left.Milliseconds()+1, 10)))
 	}
 	return removeCgroups(g.dir)
+}
+
+// killEach is cgroup.kill before Linux 5.14. A number from cgroup.procs may be another process's a moment later, so it becomes a
+// handle first, and whether that process is in the cgroup is looked up after that. The look was at the handle's process if
+// the signal arrives: it has not been reaped since.
+func (g *cgroup) killEach() {
+	for _, pid := range g.pids() {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		if slices.Contains(g.pids(), pid) {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+		}
+		_ = unix.Close(fd)
+	}
 }
 
 // removeCgroups removes a cgroup and those below it; their files go with them.

@@ -29,20 +29,23 @@ const strangerPatience = 5 * time.Second
 // PDEATHSIG fires when the creating thread ends (prctl(2)), not the process.
 type children struct {
 	mu    sync.Mutex
-	known map[int]bool // pids that the sweep must leave alone; removed when reaped
+	known map[int]*pidfd // by pid, whom the sweep must leave alone; removed when reaped
+	// denied has the strangers that refused KILL (EPERM: they changed their user), until they are reaped.
+	denied map[int]bool
 
 	clones chan func()
 	stop   chan struct{}
 	done   sync.WaitGroup
-	// onSweep is told about each stranger that was killed; called without mu.
+	// onSweep is told about each stranger that was killed, onLeft once about each that does not end; called without mu.
 	onSweep func(pid int)
+	onLeft  func(survivor)
 }
 
-func newChildren(onSweep func(pid int)) (*children, error) {
+func newChildren(onSweep func(pid int), onLeft func(survivor)) (*children, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper (Linux 3.4): %w", err)
 	}
-	c := &children{known: map[int]bool{}, clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep}
+	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep, onLeft: onLeft}
 	c.done.Add(2)
 	go c.cloneLoop()
 	go c.sweepLoop()
@@ -56,7 +59,14 @@ func (c *children) close() {
 	c.done.Wait()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(strangerPatience); c.sweep() > 0 && time.Now().Before(deadline); {
+	deadline := time.Now().Add(strangerPatience)
+	for c.sweep() > 0 {
+		if time.Now().After(deadline) {
+			for _, s := range c.strangers() {
+				c.onLeft(s)
+			}
+			return
+		}
 		<-tick.C
 	}
 }
@@ -86,7 +96,7 @@ func (c *children) start(path string, argv, env []string, dir string, files []*o
 		defer c.mu.Unlock()
 		handle, err = clone(path, argv, env, dir, files, sys)
 		if err == nil {
-			c.known[handle.pid] = true
+			c.known[handle.pid] = handle
 		}
 	}
 	select {
@@ -121,24 +131,32 @@ func clone(path string, argv, env []string, dir string, files []*os.File, sys *s
 }
 
 // expect says that this process may become our child (a keeper whose launcher dies) and must not be swept.
-func (c *children) expect(pid int) {
+func (c *children) expect(p *pidfd) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known[pid] = true
+	c.known[p.pid] = p
 }
 
-// forget ends expect, when the process was reaped by its own parent.
-func (c *children) forget(pid int) {
+// forget ends expect, when the process was reaped by its own parent. From that moment on its number may be another one's, which
+// was expected meanwhile: that stays known.
+func (c *children) forget(p *pidfd) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.known, pid)
+	c.drop(p)
+}
+
+// drop removes exactly this process; mu is held.
+func (c *children) drop(p *pidfd) {
+	if c.known[p.pid] == p {
+		delete(c.known, p.pid)
+	}
 }
 
 // reap collects a child of ours that has ended.
 func (c *children) reap(p *pidfd) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.known, p.pid)
+	c.drop(p)
 	return p.reap()
 }
 
@@ -162,24 +180,56 @@ func (c *children) sweepLoop() {
 // again and finds what it leaves behind in turn. It returns how many strangers there were.
 func (c *children) sweep() (found int) {
 	var killed []int
+	var left []survivor
 	c.mu.Lock()
 	for _, pid := range listChildren() {
-		if c.known[pid] {
+		if c.known[pid] != nil {
 			continue
 		}
 		found++
 		// It is our child and nobody else reaps it: the number is safe until the waitid below.
-		_ = unix.Kill(pid, unix.SIGKILL)
+		refused, _ := unix.Kill(pid, unix.SIGKILL).(syscall.Errno)
 		var info unix.Siginfo
 		if err := waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG); err == nil && siginfoPID(&info) != 0 {
 			killed = append(killed, pid)
+			delete(c.denied, pid)
+		} else if refused != 0 && !c.denied[pid] {
+			c.denied[pid] = true
+			left = append(left, describe(pid, refused))
 		}
 	}
 	c.mu.Unlock()
 	for _, pid := range killed {
 		c.onSweep(pid)
 	}
+	for _, s := range left {
+		c.onLeft(s)
+	}
 	return found
+}
+
+// strangers are the children that nobody here knows and of whom onLeft was not told.
+func (c *children) strangers() (all []survivor) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, pid := range listChildren() {
+		if c.known[pid] == nil && !c.denied[pid] {
+			all = append(all, describe(pid, 0))
+		}
+	}
+	return all
+}
+
+// describe says what the kernel tells about a child that does not end.
+func describe(pid int, refused syscall.Errno) survivor {
+	s := survivor{PID: pid, Errno: int(refused)}
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	if state, _, ok := readStat(filepath.Join(dir, "stat")); ok {
+		s.State = string(rune(state))
+	}
+	text, _ := os.ReadFile(filepath.Join(dir, "wchan"))
+	s.WChan = string(text)
+	return s
 }
 
 // listChildren lists the pids of all children of this process. Children are listed per thread (proc(5), Linux 3.5 with

@@ -44,16 +44,17 @@ func span(name, meaning string) eventField { return eventField{name, slog.KindFl
 
 // The fields that many events share.
 var (
-	poolField     = text("pool", "name of the pool")
-	workerField   = text("worker", "id of the worker")
-	causeField    = text("cause", "what went wrong")
-	tryField      = number("try", "starts", "how many in a row have failed, this one included")
-	launcherField = number("pid", "", "process id of the launcher")
-	methodField   = text("method", "of the API: CancelCall, Stack, Restart, Drain, Resume, Scale, Reload or Stop")
-	uidField      = number("uid", "", "number of the user who ordered it, as of its connection")
-	peerPIDField  = number("pid", "", "process id of who ordered it, as of its connection; 0 from another pid namespace")
-	userField     = text("user", "its name; absent when the host does not know it")
-	levelField    = number("generation", "", "number of the launcher within its pool, from 1")
+	poolField      = text("pool", "name of the pool")
+	workerField    = text("worker", "id of the worker")
+	causeField     = text("cause", "what went wrong")
+	tryField       = number("try", "starts", "how many in a row have failed, this one included")
+	launcherField  = number("pid", "", "process id of the launcher")
+	methodField    = text("method", "of the API: CancelCall, Stack, Restart, Drain, Resume, Scale, Reload or Stop")
+	uidField       = number("uid", "", "number of the user who ordered it, as of its connection")
+	peerPIDField   = number("pid", "", "process id of who ordered it, as of its connection; 0 from another pid namespace")
+	userField      = text("user", "its name; absent when the host does not know it")
+	survivorFields = []eventField{number("pid", "", "its process id"), text("cause", "why it is still there"), text("state", "letter of /proc/PID/stat; absent when it cannot be read"), text("wchan", "kernel function it waits in; absent when it cannot be read")}
+	levelField     = number("generation", "", "number of the launcher within its pool, from 1")
 )
 
 // The registry. docs/events.md is generated from it: `make gen`.
@@ -76,6 +77,7 @@ var (
 	agentReloadFailed = &eventKind{"agent.reload_failed", classAgent, slog.LevelError, "the reload failed", []eventField{causeField}}
 	logDropped        = &eventKind{"log.dropped", classAgent, slog.LevelWarn, "lines of the log were lost: whoever reads standard error is too slow", []eventField{number("lines", "lines", "that are missing before this one")}}
 	agentStray        = &eventKind{"agent.stray_killed", classAgent, slog.LevelWarn, "killed a stray process that fell to the agent", []eventField{number("pid", "", "its process id")}}
+	agentStrayLeft    = &eventKind{"agent.stray_left", classAgent, slog.LevelError, "a stray process that fell to the agent does not end", survivorFields}
 
 	watchdogArmed  = &eventKind{"watchdog.armed", classWatchdog, slog.LevelInfo, "the watchdog answers", []eventField{number("pid", "", "process id of the watchdog"), text("from", "its state before")}}
 	watchdogSilent = &eventKind{"watchdog.silent", classWatchdog, slog.LevelWarn, "the watchdog does not answer; new workers wait, calls go on", []eventField{number("pid", "", "process id of the watchdog"), text("from", "its state before")}}
@@ -104,8 +106,11 @@ var (
 		text("output", "its last 50 lines, the last 2 KiB of them; absent when it ended as it was told to, with no call"),
 		text("stack", "its last Python stack, at most 2 KiB; absent when there is none")}}
 	cleanupCompleted = &eventKind{"cleanup.completed", classProcess, slog.LevelInfo, "clean-up completed", []eventField{poolField, workerField, span("took_s", "from the end of the worker's process to the end of its keeper"),
-		text("tier", "kill tier that held"), text("proof", "ECHILD: the keeper has seen its tree empty; populated 0: and its cgroup is; none: something was left, and its launcher kills it"), number("killed", "processes", "that the keeper had to kill")}}
-	keeperKilled = &eventKind{"keeper.killed", classProcess, slog.LevelError, "keeper does not end; killing it, its children fall to the launcher", []eventField{poolField, workerField, number("keeper_pid", "", "process id of the keeper")}}
+		text("tier", "kill tier that held"), text("proof", "ECHILD: the keeper has seen its tree empty; populated 0: and its cgroup is; none: something was left, and its launcher kills it"), number("killed", "processes", "that the keeper had to kill"),
+		text("survivors", "what could not be ended, and why; absent when nothing is left")}}
+	cleanupDenied   = &eventKind{"cleanup.denied", classProcess, slog.LevelWarn, "a process that a worker left refuses KILL: it has become another user's; only its cgroup or a privileged user can end it", append([]eventField{poolField, workerField}, survivorFields...)}
+	cleanupSurvivor = &eventKind{"cleanup.survivor", classProcess, slog.LevelError, "a process that a worker left could not be ended", append([]eventField{poolField, workerField}, survivorFields...)}
+	keeperKilled    = &eventKind{"keeper.killed", classProcess, slog.LevelError, "keeper does not end; killing it, its children fall to the launcher", []eventField{poolField, workerField, number("keeper_pid", "", "process id of the keeper")}}
 
 	heartbeatMissed   = &eventKind{"heartbeat.missed", classHeartbeat, slog.LevelDebug, "heartbeat missed", []eventField{poolField, workerField, number("missed", "pings", "in a row without an answer")}}
 	heartbeatVerdict  = &eventKind{"heartbeat.verdict", classHeartbeat, slog.LevelInfo, "heartbeat verdict", []eventField{poolField, workerField, text("from", "verdict before"), text("to", "verdict from now on"), text("evidence", "what speaks for it")}}
@@ -120,10 +125,10 @@ var (
 
 // eventKinds is every row, sorted by class and name.
 var eventKinds = []*eventKind{
-	agentCertRefused, agentDied, agentIdle, logDropped, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
+	agentCertRefused, agentDied, agentIdle, logDropped, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentStrayLeft, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
 	watchdogArmed, watchdogLost, watchdogSilent,
 	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, limitNotEnforced, poolRestartFailed, poolRestarted, poolScaled, poolState,
-	cleanupCompleted, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
+	cleanupCompleted, cleanupDenied, cleanupSurvivor, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
 	heartbeatMissed, heartbeatReported, heartbeatVerdict,
 	adminAction, adminRefused,
 }

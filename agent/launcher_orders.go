@@ -31,22 +31,23 @@ type (
 	}
 	// launcherReport is everything that a launcher may say; Op tells which fields are set.
 	launcherReport struct {
-		Op         string   `json:"op"`
-		PID        int      `json:"pid"`
-		PPID       int      `json:"ppid"`
-		Version    string   `json:"version"`
-		Python     string   `json:"python"`
-		Executable string   `json:"executable"`
-		Module     string   `json:"module"`
-		Start      string   `json:"start"`
-		Refusal    *refusal `json:"refusal"`
-		Worker     string   `json:"worker"`
-		Keeper     int      `json:"keeper"`
-		Status     int      `json:"status"`
-		Killed     []int    `json:"killed"`
-		Traceback  string   `json:"traceback"`
-		Reason     string   `json:"reason"`
-		Message    string   `json:"message"`
+		Op         string     `json:"op"`
+		PID        int        `json:"pid"`
+		PPID       int        `json:"ppid"`
+		Version    string     `json:"version"`
+		Python     string     `json:"python"`
+		Executable string     `json:"executable"`
+		Module     string     `json:"module"`
+		Start      string     `json:"start"`
+		Refusal    *refusal   `json:"refusal"`
+		Worker     string     `json:"worker"`
+		Keeper     int        `json:"keeper"`
+		Status     int        `json:"status"`
+		Killed     []int      `json:"killed"`
+		Left       []survivor `json:"left"`
+		Traceback  string     `json:"traceback"`
+		Reason     string     `json:"reason"`
+		Message    string     `json:"message"`
 	}
 	refusal struct {
 		Reason  string `json:"reason"`

@@ -10,8 +10,9 @@ import (
 const reapPatience = 10 * time.Second
 
 // reapKeeper collects the exit status of a keeper that has ended: through the launcher, its parent, or, when that is
-// dead, ourselves, to whom the keeper has fallen. Status 0 proves that the worker's tree is empty.
-func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
+// dead, ourselves, to whom the keeper has fallen. Status 0 proves that the worker's tree is empty; left is what its launcher
+// could not end of it.
+func (l *launcher) reapKeeper(keeper *pidfd) (status int, left []survivor, err error) {
 	reply := make(chan launcherReport, 1)
 	l.mu.Lock()
 	l.reaps[keeper.pid] = reply
@@ -23,8 +24,8 @@ func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
 	defer patience.Stop()
 	select {
 	case r := <-reply:
-		l.children.forget(keeper.pid)
-		return r.Status, nil
+		l.children.forget(keeper)
+		return r.Status, r.Left, nil
 	case <-patience.C: // stopped or stuck: killed, its zombie falls to us
 		l.tellKill(l.process.pid, "it does not collect a keeper that has ended")
 		l.kill()
@@ -35,17 +36,17 @@ func (l *launcher) reapKeeper(keeper *pidfd) (int, error) {
 }
 
 // reapOrphan collects a keeper whose launcher is dead.
-func (l *launcher) reapOrphan(keeper *pidfd, reply <-chan launcherReport) (int, error) {
+func (l *launcher) reapOrphan(keeper *pidfd, reply <-chan launcherReport) (status int, left []survivor, err error) {
 	select {
 	case r := <-reply: // it answered before it died
-		l.children.forget(keeper.pid)
-		return r.Status, nil
+		l.children.forget(keeper)
+		return r.Status, r.Left, nil
 	default:
 	}
-	status, err := l.children.reap(keeper)
+	status, err = l.children.reap(keeper)
 	if err == syscall.ECHILD {
-		return -int(syscall.SIGKILL), nil // reaped by the launcher in its last moment: no proof
+		return -int(syscall.SIGKILL), nil, nil // reaped by the launcher in its last moment: no proof
 	}
 	l.children.sweep()
-	return status, err
+	return status, nil, err
 }

@@ -53,7 +53,7 @@ type runRecord struct {
 	mu    sync.Mutex // guards the following
 	file  *os.File
 	lines int
-	live  map[int]runEntry // by pid
+	live  map[*pidfd]runEntry // not by pid: a number comes back before its first bearer is removed
 }
 
 // recordSlack is how many lines of processes that are gone the file may hold before it is written anew: a pool that loses a
@@ -95,7 +95,7 @@ func startRunRecord(dir string, header runHeader, entries ...runEntry) (*runReco
 		_, _ = os.Remove(file.Name()), file.Close()
 		return nil, fmt.Errorf("cannot record this run in %q: %w", name, err)
 	}
-	return &runRecord{dir: dir, header: header, file: file, live: map[int]runEntry{}}, nil
+	return &runRecord{dir: dir, header: header, file: file, live: map[*pidfd]runEntry{}}, nil
 }
 
 // remove forgets a process that is proven gone.
@@ -105,7 +105,7 @@ func (r *runRecord) remove(p *pidfd) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.live, p.pid)
+	delete(r.live, p)
 }
 
 // lengthen notes a longer grace before any keeper has it: the next run must not kill what a keeper still lets end.
@@ -154,7 +154,7 @@ func (r *runRecord) add(what string, p *pidfd) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.live[p.pid] = entry
+	r.live[p] = entry
 	if r.lines++; r.lines > recordSlack+2*len(r.live) {
 		return r.compact()
 	}
@@ -172,14 +172,15 @@ func (r *runRecord) close() {
 	}
 }
 
-// startTime is field 22 of /proc/PID/stat (proc(5)); false for a process that is gone or a zombie.
+// startTime is field 22 of /proc/PID/stat (proc(5)); false for a process that is gone. A zombie has one: state Z is also that of a
+// process whose first thread has ended while others run.
 func startTime(pid int) (uint64, bool) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return 0, false
 	}
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
-	if len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+	if len(fields) < 20 {
 		return 0, false
 	}
 	start, err := strconv.ParseUint(string(fields[19]), 10, 64)

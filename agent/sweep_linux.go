@@ -192,10 +192,17 @@ func openTarget(pid int, what string, meant func(start uint64) bool) (sweepTarge
 	if err != nil {
 		return sweepTarget{}, false
 	}
-	start, alive := startTime(pid)
-	if alive && meant(start) && unix.PidfdSendSignal(fd, 0, nil, 0) == nil {
+	start, known := startTime(pid)
+	if known && meant(start) && unended(fd) {
 		return sweepTarget{pid, start, what, fd}, true
 	}
 	_ = unix.Close(fd)
 	return sweepTarget{}, false
+}
+
+// unended says whether a process has not ended. A process whose first thread has ended shows state Z while others run; its handle becomes
+// readable with the last one. EPERM is a living process of another user's.
+func unended(fd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return err == nil && n == 0
 }

@@ -96,6 +96,70 @@ func TestSweepEndsTheEarlierRunAndNobodyElse(t *testing.T) {
 	}
 }
 
+// A process whose first thread has ended shows state Z in /proc while its others run on.
+func TestSweepEndsAProcessWithoutItsFirstThread(t *testing.T) {
+	dir := t.TempDir()
+	c := exec.Command("python3", "-c", "import ctypes, threading, time\n"+
+		"threading.Thread(target=time.sleep, args=(600,)).start()\nctypes.CDLL(None).pthread_exit(None)")
+	must(t, c.Start())
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	stat := filepath.Join("/proc", fmt.Sprint(c.Process.Pid), "stat")
+	await(t, 10*time.Second, "without its first thread", func() bool { state, _, ok := readStat(stat); return ok && state == 'Z' })
+	handle, err := openPidfd(c.Process.Pid)
+	must(t, err)
+	defer handle.close()
+	if !unendedProcess(handle) {
+		t.Fatal("it has ended: the test sees nothing")
+	}
+	now := record(t, dir, nil, entryOf(t, c, "worker a"))
+	if s := sweep(dir, now); s.Killed != 1 || len(s.Left) != 0 {
+		t.Errorf("%+v", s)
+	}
+	if unendedProcess(handle) {
+		t.Error("it runs on")
+	}
+}
+
+func unendedProcess(p *pidfd) (living bool) {
+	_ = p.control(func(fd int) error { living = unended(fd); return nil })
+	return living
+}
+
+// A number that was given to another process before its first bearer is forgotten stays known, and recorded: what is expected to fall
+// to the agent is not killed as a stranger.
+func TestForgettingAProcessKeepsTheNextBearerOfItsNumber(t *testing.T) {
+	old, err := openPidfd(os.Getpid())
+	must(t, err)
+	defer old.close()
+	next, err := openPidfd(os.Getpid())
+	must(t, err)
+	defer next.close()
+	c := &children{known: map[int]*pidfd{}}
+	c.expect(old)
+	c.expect(next)
+	c.forget(old)
+	if c.known[next.pid] != next {
+		t.Error("the next one is a stranger")
+	}
+	c.forget(next)
+	if len(c.known) != 0 {
+		t.Errorf("still known: %v", c.known)
+	}
+	header, err := newRunHeader(oldRun, time.Second)
+	must(t, err)
+	r, err := startRunRecord(t.TempDir(), header)
+	must(t, err)
+	defer r.close()
+	must(t, r.add("worker old", old))
+	must(t, r.add("worker next", next))
+	r.remove(old)
+	must(t, r.lengthen(time.Minute)) // writes it anew
+	_, entries, _, err := readRunRecord(r.dir)
+	if err != nil || len(entries) != 1 || entries[0].What != "worker next" {
+		t.Errorf("%v %v", entries, err)
+	}
+}
+
 // The numbers of another boot or pid namespace mean nothing here; in another namespace the environment still does.
 func TestSweepUsesNumbersOfThisBootAndNamespaceOnly(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -76,6 +76,7 @@ type workerLife struct {
 	ordered   bool // somebody else than its own loop told it to end
 	listening bool // its two sockets have readers
 	mute      bool // its keeper's link is at its end: no word on the worker's end will come
+	killed    int  // processes that its keeper had to kill of what it left
 }
 
 // workerShown is what others see of a worker; every access holds pool.mu.
@@ -158,7 +159,7 @@ func (w *worker) launch() error {
 		if w.keeper, err = openChildPidfd(r.Keeper, w.launcher.process.pid, w.pool.agent.pid); err != nil {
 			return err
 		}
-		w.pool.agent.children.expect(r.Keeper)
+		w.pool.agent.children.expect(w.keeper)
 	case <-w.launcher.dead:
 		return errLauncherDead
 	case <-w.orders:
@@ -219,6 +220,7 @@ func (w *worker) openGate(timeout <-chan time.Time) error {
 			case ev.keeper != nil && ev.keeper.Op == "refused":
 				return failf(PoolFailed, "keeper of %s refused: %s: %s", w.id, ev.keeper.Reason, ev.keeper.Message)
 			case ev.cut != nil:
+				w.life.mute = ev.mute // nothing but the keeper's link is read so far
 				return fmt.Errorf("cannot start %s: its keeper ended: %w", w.id, ev.cut)
 			}
 		case <-w.orders:

@@ -217,8 +217,8 @@ func (w *worker) hearLast(ev workerEvent) {
 	switch {
 	case ev.mute:
 		w.life.mute = true
-	case ev.keeper != nil && ev.keeper.Op == "exited":
-		w.life.exited = ev.keeper
+	case ev.keeper != nil:
+		w.hearKeeper(ev.keeper)
 	case ev.frame != nil && ev.frame.Type == ipc.Failed:
 		w.startFailed(ev.frame)
 	}
@@ -231,11 +231,15 @@ func (w *worker) waitKeeper() {
 	go func() { _ = w.keeper.wait(); close(gone) }()
 	timer := time.NewTimer(w.cfg.Timeouts.Kill + keeperPatience)
 	defer timer.Stop()
-	for waiting := true; waiting; {
+	var late <-chan time.Time
+	for gone != nil || !w.life.mute { // what it had to kill is its last word, and may be read a moment after its death
 		select {
 		case <-gone:
-			waiting = false
-		case <-w.events:
+			gone, late = nil, time.After(lastFrames)
+		case <-late:
+			w.life.mute = true
+		case ev := <-w.events:
+			w.hearLast(ev)
 		case o := <-w.orders:
 			if o.stage >= endKill {
 				_ = w.keeperLink.send(plainOrder{Op: "kill"})
@@ -249,12 +253,12 @@ func (w *worker) waitKeeper() {
 	if left != nil {
 		w.pool.log.Error("cannot empty a worker's cgroup", "worker", w.id, "cause", left)
 	}
-	status, err := w.launcher.reapKeeper(w.keeper)
+	status, survivors, err := w.launcher.reapKeeper(w.keeper)
 	switch {
 	case err != nil:
 		w.pool.log.Error("cannot collect a keeper's status", "worker", w.id, "keeper", w.keeper.pid, "cause", err)
 	default:
-		w.emitCleanup(began, status, left == nil)
+		w.emitCleanup(began, status, left == nil, survivors)
 	}
 }
 

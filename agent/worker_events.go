@@ -31,16 +31,33 @@ func (w *worker) emitExited(pm *PostMortem, c *call) {
 }
 
 // emitCleanup tells that the worker's keeper has ended; its status 0 is the proof that the tree is empty.
-func (w *worker) emitCleanup(began time.Time, status int, empty bool) {
-	proof, killed, tier := "ECHILD", 0, w.pool.agent.tier()
+func (w *worker) emitCleanup(began time.Time, status int, empty bool, left []survivor) {
+	proof, tier := "ECHILD", w.pool.agent.tier()
 	if w.cgroup != nil && tier == tierCgroup {
 		proof = "ECHILD+populated 0"
 	}
 	if status != 0 || !empty {
 		proof = "none"
 	}
-	if w.life.exited != nil {
-		killed = w.life.exited.Killed
+	fields := []slog.Attr{seconds("took_s", time.Since(began)), slog.String("tier", tier.String()), slog.String("proof", proof), slog.Int("killed", w.life.killed)}
+	if len(left) > 0 {
+		fields = append(fields, slog.String("survivors", survivorsText(left)))
 	}
-	w.emit(cleanupCompleted, seconds("took_s", time.Since(began)), slog.String("tier", tier.String()), slog.String("proof", proof), slog.Int("killed", killed))
+	w.emit(cleanupCompleted, fields...)
+	for _, s := range left {
+		w.emit(cleanupSurvivor, s.fields()...)
+	}
+}
+
+// hearKeeper takes what the keeper says of the end of its worker's tree.
+func (w *worker) hearKeeper(r *keeperReport) {
+	switch r.Op {
+	case "exited":
+		w.life.exited = r
+	case "denied":
+		w.emit(cleanupDenied, survivor{r.PID, r.Errno, r.State, r.WChan}.fields()...)
+		w.cgroup.kill() // reaches other users' processes too
+	case "empty", "left":
+		w.life.killed = r.Killed
+	}
 }

@@ -17,16 +17,20 @@ type workerEvent struct {
 
 // keeperReport is everything that a keeper may say (PROTOCOL.md §3).
 type keeperReport struct {
-	Op         string `json:"op"`
-	Keeper     int    `json:"keeper"`
-	PID        int    `json:"pid"`
-	DumpSignal int    `json:"dump_signal"`
-	Reason     string `json:"reason"`
-	Message    string `json:"message"`
-	Code       *int   `json:"code"`
-	Signal     *int   `json:"signal"`
-	MaxRSSKB   int64  `json:"maxrss_kb"`
-	Killed     int    `json:"killed"`
+	Op         string     `json:"op"`
+	Keeper     int        `json:"keeper"`
+	PID        int        `json:"pid"`
+	DumpSignal int        `json:"dump_signal"`
+	Reason     string     `json:"reason"`
+	Message    string     `json:"message"`
+	Code       *int       `json:"code"`
+	Signal     *int       `json:"signal"`
+	MaxRSSKB   int64      `json:"maxrss_kb"`
+	Killed     int        `json:"killed"`
+	Left       []survivor `json:"left"`
+	Errno      int        `json:"errno"`
+	State      string     `json:"state"`
+	WChan      string     `json:"wchan"`
 }
 
 func (w *worker) post(ev workerEvent) {

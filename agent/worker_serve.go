@@ -106,8 +106,8 @@ func (w *worker) handle(ev workerEvent, now time.Time) {
 	switch {
 	case ev.frame != nil:
 		w.handleFrame(ev.frame, now)
-	case ev.keeper != nil && ev.keeper.Op == "exited":
-		w.life.exited = ev.keeper
+	case ev.keeper != nil:
+		w.hearKeeper(ev.keeper)
 	case ev.cut != nil:
 		w.life.mute = w.life.mute || ev.mute
 		w.handleCut(ev.cut, now)

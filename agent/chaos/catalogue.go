@@ -11,6 +11,11 @@ func Catalogue() []Scenario {
 	for _, part := range [][]Scenario{
 		killScenarios(),
 		serviceScenarios(),
+		livingScenarios(),
+		statusScenarios(),
+		launcherScenarios(),
+		identityScenarios(),
+		credentialScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)

@@ -38,6 +38,7 @@ func (t Tree) Alive() []Sighting {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
+		dir = dir + firstThread(dir)
 		s := Sighting{PID: pid, Cgroup: inside[pid], Env: t.marked(dir + "/environ"), Argv: t.marked(dir + "/cmdline"), File: t.holds(dir + "/fd")}
 		if (s.Cgroup || s.Env || s.Argv || s.File) && !zombie(dir) {
 			all = append(all, s)
@@ -86,6 +87,21 @@ func (t Tree) members() map[int]bool {
 func (t Tree) populated() bool {
 	text, _ := os.ReadFile(filepath.Join(t.Cgroup, "cgroup.events"))
 	return bytes.Contains(text, []byte("populated 1"))
+}
+
+// firstThread is "" for the usual process. One whose first thread has ended shows state Z, no environment and no files, while others
+// run: then it is the place of one of them, below the process's directory.
+func firstThread(dir string) string {
+	if !zombie(dir) {
+		return ""
+	}
+	tasks, _ := filepath.Glob(dir + "/task/*")
+	for _, task := range tasks {
+		if !zombie(task) {
+			return strings.TrimPrefix(task, dir)
+		}
+	}
+	return ""
 }
 
 func zombie(dir string) bool {

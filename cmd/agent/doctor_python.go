@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/ipc"
+	"golang.org/x/sys/unix"
 )
 
 //go:embed doctor_probe.py
@@ -150,18 +150,32 @@ func probe(timeout time.Duration, dir, python string, args ...string) (said prob
 
 // runBounded runs a program for at most timeout and kills its whole group at the end.
 func runBounded(timeout time.Duration, dir, program string, args ...string) (stdout, stderr string, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
 	var out, errs tail
-	c := exec.CommandContext(ctx, program, args...)
+	c := exec.Command(program, args...)
 	c.Dir, c.Stdout, c.Stderr, c.Env = dir, &out, &errs, agent.ScrubEnviron(os.Environ())
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) } // not reaped yet: the group is its own
 	c.WaitDelay = time.Second
-	err = c.Run()
+	if err := c.Start(); err != nil {
+		return "", "", err
+	}
+	died := make(chan struct{})
+	go func() { // waits and leaves it a zombie
+		defer close(died)
+		for unix.Waitid(unix.P_PID, c.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+		}
+	}()
+	late := false
+	select {
+	case <-died:
+	case <-time.After(timeout):
+		late = true
+	}
+	_ = unix.Kill(-c.Process.Pid, unix.SIGKILL) // Wait reaps it, and nobody else does: until then its number is its group's
+	<-died
+	err = c.Wait()
 	var exit *exec.ExitError
 	switch {
-	case ctx.Err() != nil:
+	case late:
 		err = fmt.Errorf("took more than %s", timeout)
 	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signaled():
 		err = fmt.Errorf("died by signal %d (%s)", exit.Sys().(syscall.WaitStatus).Signal(), exit.Sys().(syscall.WaitStatus).Signal())

@@ -19,6 +19,9 @@ var elsewhere = map[string]string{
 	"log.dropped":             "TestALogThatNobodyReadsBlocksNothing",
 	"pool.limit_not_enforced": "TestWithoutADelegatedCgroup",
 	"admin.refused":           "TestEveryMethodClassByRealUsers",
+	"agent.stray_left":        "TestAProcessOfAnotherUserIsLeftAndNamed",
+	"cleanup.denied":          "TestAProcessOfAnotherUserIsLeftAndNamed",
+	"cleanup.survivor":        "TestAProcessOfAnotherUserIsLeftAndNamed",
 }
 
 const eventPools = `

@@ -254,6 +254,22 @@ class Behaviours(pitboss.Adapter):
         return counted
 
     @pitboss.tool
+    def of_another_user(self) -> int:
+        """The pid of a child that has become another user's, in a session of its own."""
+        read, write = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os.setresuid(65533, 65533, 65533)
+            os.write(write, b"x")
+            while True:
+                time.sleep(60)
+        os.close(write)
+        os.read(read, 1)
+        os.close(read)
+        return pid
+
+    @pitboss.tool
     def orphans(self, n: int) -> int:
         for _ in range(n):
             subprocess.run(["/bin/sh", "-c", "(true &)"], check=True)

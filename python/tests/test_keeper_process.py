@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -149,6 +150,68 @@ def test_escapees_do_not_outlive_their_worker(tree: Tree, end: str) -> None:
     else:
         assert worker.launcher.reap(worker)["status"] == 0
     assert alive(tree.token) == [worker.launcher.pid]
+
+
+# A keeper that may not signal other users' processes, as one of an unprivileged agent's. The tests are root's.
+WITHOUT_CAP_KILL = """import ctypes, struct
+libc = ctypes.CDLL(None, use_errno=True)
+header = ctypes.create_string_buffer(struct.pack("Ii", 0x20080522, 0))
+data = ctypes.create_string_buffer(24)
+assert libc.capget(header, data) == 0
+words = list(struct.unpack("6I", data.raw[:24]))
+for i in range(3):
+    words[i] &= ~(1 << 5)
+assert libc.capset(header, ctypes.create_string_buffer(struct.pack("6I", *words))) == 0
+"""
+
+
+def without_cap_kill(tree: Tree) -> Launcher:
+    launcher = tree.launcher()
+    launcher.begin(preload=["harmless"], path=[tree.module("harmless", WITHOUT_CAP_KILL)])
+    return launcher
+
+
+def test_a_child_that_refuses_kill_is_told_and_help_is_waited_for(tree: Tree) -> None:
+    worker = without_cap_kill(tree).spawn().ready()
+    other = worker.call("of_another_user")
+    kill(worker.pid)
+    assert worker.exited() == (None, signal.SIGKILL)
+    denied = worker.orders.expect("denied")
+    assert (denied["pid"], denied["errno"], denied["state"]) == (other, errno.EPERM, "S")
+    kill(other)  # whoever may: root here, cgroup.kill of the agent
+    worker.empty()
+
+
+@pytest.mark.parametrize("how", ["worker", "keeper"])
+def test_a_child_that_refuses_kill_is_left_and_named(tree: Tree, how: str) -> None:
+    launcher = without_cap_kill(tree)
+    worker, sibling = launcher.spawn().ready(), launcher.spawn().ready()
+    escaped = worker.call("escapees")
+    other = worker.call("of_another_user")
+    if how == "worker":
+        kill(worker.pid)
+        worker.exited()
+        assert worker.orders.expect("denied")["pid"] == other
+        left = worker.orders.expect("left")
+        assert left["killed"] >= 2 and [(row["pid"], row["errno"]) for row in left["left"]] == [(other, errno.EPERM)]
+        eventually(lambda: stat(worker.keeper)[0] == "Z", "the keeper has ended")
+        assert ticks(worker.keeper) < 50  # of 100 in a second: it has not spun for its 4 s
+    else:
+        kill(worker.keeper)
+    reaped = launcher.reap(worker)
+    assert reaped["status"] == (72 if how == "worker" else -signal.SIGKILL)
+    assert [(row["pid"], row["errno"]) for row in reaped["left"]] == [(other, errno.EPERM)]
+    assert other not in reaped["killed"] and not set(escaped) & set(alive(tree.token))
+    # The launcher serves on, and collects it once it has ended.
+    assert sibling.call("add", a=1) == 2
+    assert launcher.spawn().ready().call("add", a=1) == 2
+    kill(other)
+    eventually(lambda: other not in children(launcher.pid), "nothing is left of it")
+
+
+def ticks(pid: int) -> int:
+    """Processor time of a process, in clock ticks: fields 14 and 15 of /proc/PID/stat."""
+    return sum(map(int, stat(pid)[11:13]))
 
 
 def test_children_of_the_worker_are_its_own(tree: Tree, start: str) -> None:

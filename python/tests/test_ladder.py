@@ -13,7 +13,7 @@ STATES = [
     for s, k, g, t, r, c in itertools.product(BOOLS, BOOLS, (0.0, 3.0), BOOLS, BOOLS, BOOLS)
     if s or not (k or t or g)
 ]
-SEEN = [Seen(*row) for row in itertools.product(BOOLS, repeat=4)]
+SEEN = [Seen(*row) for row in itertools.product(BOOLS, repeat=6)]
 
 
 def test_every_pair() -> None:
@@ -23,7 +23,10 @@ def test_every_pair() -> None:
         killing = state.killing or (state.termed and now >= 10.0)
         empty = seen.leader_dead and not seen.in_group and not seen.strays
         assert (_ladder.FINISH in actions) == (empty and seen.may_reap)
-        assert (_ladder.REAP in actions) == (_ladder.FINISH in actions and not state.reaped)
+        # KILL was of no use for all that is left, and nobody there has a grace: only then is it left to the next guardian.
+        hopeless = seen.leader_dead and not empty and seen.overdue and seen.may_reap and (killing or not state.termed)
+        assert (_ladder.GIVE_UP in actions) == hopeless
+        assert (_ladder.REAP in actions) == ((_ladder.FINISH in actions or hopeless) and not state.reaped)
         assert (_ladder.REPORT in actions) == (seen.leader_dead and not state.reported)
         # TERM once, never to a dead worker, never after a kill; and the grace is counted from it, however late it came.
         assert (_ladder.TERM in actions) == (state.stopping and not killing and not state.termed and not seen.leader_dead)
@@ -33,6 +36,8 @@ def test_every_pair() -> None:
             assert (_ladder.KILL_ALL in actions) == (state.stopping and killing)
             assert _ladder.KILL_STRAYS not in actions
         # The group keeps its grace after its leader's death, if it was given one; strays do not.
+        elif hopeless:
+            assert not {_ladder.KILL_ALL, _ladder.KILL_STRAYS} & set(actions)
         elif seen.in_group or seen.strays:
             graceful = after.termed and not killing
             assert (_ladder.KILL_ALL in actions) == (not graceful)

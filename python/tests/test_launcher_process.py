@@ -213,7 +213,7 @@ def test_a_keeper_is_reaped_on_demand_only(tree: Tree) -> None:
         assert worker.exited() == (None, signal.SIGKILL)
         worker.orders.expect("empty")
         eventually(lambda pid=worker.keeper: stat(pid)[0] == "Z", "an unreaped keeper")  # type: ignore[misc]
-    assert launcher.reap(two) == {"op": "reaped", "keeper": two.keeper, "status": 0, "killed": []}
+    assert launcher.reap(two) == {"op": "reaped", "keeper": two.keeper, "status": 0, "killed": [], "left": []}
     assert stat(two.keeper) == [] and stat(one.keeper)[0] == "Z"
     assert launcher.reap(one)["status"] == 0
 

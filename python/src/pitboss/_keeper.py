@@ -19,7 +19,7 @@ import sys
 import time
 from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence
 
-from pitboss import _ladder, _orders, _process
+from pitboss import _kills, _ladder, _orders, _process
 from pitboss._worker import run_worker
 
 DUMP_SIGNAL = signal.SIGRTMIN + 4
@@ -27,6 +27,7 @@ CANCEL_SIGNAL = signal.SIGRTMIN + 5
 
 _CRASH_FD = 5
 _REFUSED = 71
+_LEFT = 72  # something of the tree is left
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 # The exec start hands a fresh interpreter the same first lines that the launcher got.
@@ -72,7 +73,7 @@ class _Keeper:
         self.worker = 0
         self.seen = False
         self.gone = False  # the agent's end of the link is closed
-        self.killed = 0
+        self.kills = _kills.Kills()
         self.ladder = _ladder.Ladder()
 
     def run(self) -> int:
@@ -98,13 +99,13 @@ class _Keeper:
         self.poll = select.poll()
         self.poll.register(self.link, select.POLLIN)
         self.poll.register(self.wakeup.fd, select.POLLIN)
-        while not self.turn():
-            pass
-        _orders.send(self.link, "empty", killed=self.killed)
-        return 0
+        while True:
+            status = self.turn()
+            if status is not None:
+                return status
 
-    def turn(self) -> bool:
-        """Looks, decides and acts once, then waits for the next event. True when nothing is left."""
+    def turn(self) -> Optional[int]:
+        """Looks, decides and acts once, then waits for the next event. The exit status when that was all."""
         seen = self.look()
         now = time.monotonic()
         self.ladder, actions = _ladder.decide(self.ladder, seen, now)
@@ -112,8 +113,12 @@ class _Keeper:
         for action in actions:
             if action == _ladder.FINISH:
                 if self.finished():
-                    return True
+                    _orders.send(self.link, "empty", killed=self.kills.count)
+                    return 0
                 unfinished = True  # a child that the look had missed; its death may have been announced already
+            elif action == _ladder.GIVE_UP:
+                _orders.send(self.link, "left", killed=self.kills.count, left=self.kills.left(_process.children()))
+                return _LEFT
             else:
                 self.act(action)
         wait = _ladder.LOOK_AGAIN if unfinished else _ladder.wait(self.ladder, seen, time.monotonic())
@@ -122,26 +127,30 @@ class _Keeper:
                 self.wakeup.clear()
             else:
                 self.receive()
-        return False
+        return None
 
     def look(self) -> _ladder.Seen:
         """Reaps adopted zombies one by one, never the leader, and sees what is left."""
         dead = self.ladder.reaped or _process.peek_death(self.worker) is not None
-        in_group = strays = False
+        in_group: List[int] = []
+        strays: List[int] = []
         for pid in _process.children():
             if pid == self.worker:
                 continue
             try:
                 if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None:
+                    self.kills.reaped(pid)
                     continue
                 group = os.getpgid(pid)
             except (ChildProcessError, ProcessLookupError):
+                self.kills.reaped(pid)
                 continue
-            if group == self.worker:
-                in_group = True
-            else:
-                strays = True
-        return _ladder.Seen(dead, self.seen or self.gone, in_group, strays)
+            (in_group if group == self.worker else strays).append(pid)
+        graceful = self.ladder.termed and not self.ladder.killing
+        due = strays if graceful else in_group + strays + ([] if dead else [self.worker])
+        may_reap = self.seen or self.gone
+        overdue = self.kills.overdue(in_group + strays)
+        return _ladder.Seen(dead, may_reap, bool(in_group), bool(strays), self.kills.told(due), overdue)
 
     def act(self, action: str) -> None:
         if action == _ladder.REPORT:
@@ -159,12 +168,14 @@ class _Keeper:
             self.kill_children(lambda pid: True)
         elif action == _ladder.REAP:
             os.waitpid(self.worker, 0)
+            self.kills.reaped(self.worker)
 
     def kill_children(self, chosen: Any) -> None:
+        """By number: they are our children, and between this list and the kill nobody reaps them."""
         for pid in _process.children():
             try:
-                if chosen(pid) and _process.send_signal(pid, signal.SIGKILL) and pid != self.worker:
-                    self.killed += 1
+                if chosen(pid) and self.kills.kill(pid, counted=pid != self.worker):
+                    _orders.send(self.link, "denied", **self.kills.left([pid])[0])
             except ProcessLookupError:
                 continue
 

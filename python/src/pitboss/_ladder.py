@@ -15,11 +15,14 @@ KILL_STRAYS = "kill-strays"  # KILL what descends from the worker but left its g
 KILL_ALL = "kill-all"  # KILL the group and every child
 REAP = "reap"  # collect the worker itself; its pid and group number are free from here on
 FINISH = "finish"  # nothing is left: say so and exit 0
+GIVE_UP = "give-up"  # KILL does not help against what is left: say who it is, and leave it to the next guardian
 
 # Seconds between two looks where nothing announces what is waited for.
 LOOK_AGAIN = 0.002
+# The same once everybody had KILL: a death announces itself, and only what refused KILL may still fork.
+LOOK_RARELY = 0.05
 
-ACTIONS = (TERM, REPORT, KILL_STRAYS, KILL_ALL, REAP, FINISH)
+ACTIONS = (TERM, REPORT, KILL_STRAYS, KILL_ALL, REAP, FINISH, GIVE_UP)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Seen:
     may_reap: bool  # the agent holds its pidfd, or is gone
     in_group: bool  # some live child is in the worker's group (the dead leader does not count)
     strays: bool  # some live child is in another group
+    told: bool = False  # each of those that have no grace had KILL
+    overdue: bool = False  # and so long ago that it does not help
 
 
 def stop(state: Ladder, now: float, grace: float) -> Ladder:
@@ -76,8 +81,11 @@ def decide(state: Ladder, seen: Seen, now: float) -> Tuple[Ladder, List[str]]:
     if seen.leader_dead:
         # A worker that ended by itself was given no TERM, so nothing of its group has a grace to wait for.
         if not state.termed or state.killing:
-            if seen.in_group or seen.strays:
+            if (seen.in_group or seen.strays) and not (seen.overdue and seen.may_reap):
                 actions.append(KILL_ALL)
+            elif seen.in_group or seen.strays:
+                actions += [GIVE_UP] if state.reaped else [REAP, GIVE_UP]
+                state = replace(state, reaped=True)
         elif seen.strays:
             actions.append(KILL_STRAYS)
         if not seen.in_group and not seen.strays and seen.may_reap:
@@ -93,7 +101,9 @@ def decide(state: Ladder, seen: Seen, now: float) -> Tuple[Ladder, List[str]]:
 def wait(state: Ladder, seen: Seen, now: float) -> Optional[float]:
     """Seconds until the next look, None for until something happens."""
     if state.killing or (seen.leader_dead and (seen.strays or (seen.in_group and not state.termed))):
-        return LOOK_AGAIN  # a killed process is not gone at once, and one that forks in this moment is seen only by looking
+        # A killed process is not gone at once, and one that forks in this moment is seen only by looking.
+        again = LOOK_RARELY if seen.told else LOOK_AGAIN
+        return again if state.killing or state.kill_at is None else min(again, max(state.kill_at - now, 0.0))
     if state.kill_at is not None:
         return max(state.kill_at - now, 0.0)
     return None

@@ -9,13 +9,11 @@ import gc
 import importlib
 import os
 import select
-import signal
 import socket
 import sys
-import time
-from typing import Any, Dict, List, NoReturn, Optional, Set
+from typing import Any, Dict, List, NoReturn, Optional, Set, Union
 
-from pitboss import __version__, _errors, _keeper, _orders, _process
+from pitboss import __version__, _errors, _keeper, _kills, _ladder, _orders, _process
 
 PROTOCOL = 1
 _LINK_FD = 3
@@ -40,6 +38,8 @@ class _Launcher:
         self.link = _process.seqpacket(_LINK_FD)
         self.keepers: Set[int] = set()
         self.reap_asked: Set[int] = set()
+        self.failed: Dict[int, List[int]] = {}  # ended keepers, still zombies, to whom was killed of what they left
+        self.kills = _kills.Kills()
         self.stopping = False  # fork no more; end after the last keeper
         self.gone = False  # the agent's end is closed: keepers are reaped without being asked for
         self.start = "fork"
@@ -71,7 +71,7 @@ class _Launcher:
         self.poll.register(self.link, select.POLLIN)
         self.poll.register(self.wakeup.fd, select.POLLIN)
         while not (self.stopping and not self.keepers):
-            for fd, _ in self.poll.poll():
+            for fd, _ in self.poll.poll(self.patience()):
                 if fd == self.wakeup.fd:
                     self.wakeup.clear()
                 else:
@@ -172,39 +172,69 @@ class _Launcher:
             _keeper.run_keeper(spawn)
         return pid
 
-    def reap(self) -> None:
-        """Collects ended keepers that were asked for, or all of them once the agent is gone."""
-        for pid in list(self.keepers):
-            if not self.gone and pid not in self.reap_asked:
-                continue
-            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None:
-                continue
-            _, status = os.waitpid(pid, 0)
-            self.keepers.discard(pid)
-            self.reap_asked.discard(pid)
-            status = _process.exit_status(status)
-            killed = self.kill_strays() if status != 0 else []
-            _orders.send(self.link, "reaped", keeper=pid, status=status, killed=killed[:100])
-        for pid in list(self.reap_asked - self.keepers):
-            self.reap_asked.discard(pid)
+    def patience(self) -> Optional[float]:
+        """Milliseconds until the next look at strays that are being killed; None when there are none."""
+        if not self.failed:
+            return None
+        strays = self.strays()
+        return 1000 * (_ladder.LOOK_RARELY if strays and self.kills.told(strays) else _ladder.LOOK_AGAIN)
 
-    def kill_strays(self) -> List[int]:
-        """Kills every child that it did not start, to a fixpoint: a killed one's children fall to us in turn."""
-        killed: List[int] = []
-        while True:
-            strays = [pid for pid in _process.children() if pid not in self.keepers]
-            if not strays:
-                return killed
-            for pid in strays:
-                if pid not in killed and _process.send_signal(pid, signal.SIGKILL):
+    def strays(self) -> List[int]:
+        """The children that it did not start."""
+        return [pid for pid in _process.children() if pid not in self.keepers]
+
+    def reap(self) -> None:
+        """Collects ended keepers that were asked for, or all of them once the agent is gone, and what was killed here."""
+        for pid in self.kills.pending():
+            self.reap_stray(pid)
+        for pid in list(self.keepers):
+            if (self.gone or pid in self.reap_asked) and pid not in self.failed:
+                death = _process.peek_death(pid)
+                if death is not None and death.code == 0:
+                    self.reaped(pid, [], [])
+                elif death is not None:
+                    self.failed[pid] = []
+        if self.failed:
+            self.kill_strays()
+        self.reap_asked &= self.keepers
+
+    def reaped(self, keeper: int, killed: List[int], left: List[Dict[str, Union[int, str]]]) -> None:
+        _, status = os.waitpid(keeper, 0)
+        self.keepers.discard(keeper)
+        self.reap_asked.discard(keeper)
+        status = _process.exit_status(status)
+        _orders.send(self.link, "reaped", keeper=keeper, status=status, killed=killed[:100], left=left)
+
+    def kill_strays(self) -> None:
+        """One look: kills every child that it did not start, whose children fall to us in turn.
+
+        Answers for the keepers that left them once none is left, or only such as KILL does not help against: it never waits here,
+        so that the pool can fork meanwhile.
+        """
+        found = self.strays()
+        left = [pid for pid in found if not self.reap_stray(pid)]
+        for pid in left:
+            if not self.kills.told([pid]):
+                for killed in self.failed.values():
                     killed.append(pid)
-            for pid in strays:
-                try:
-                    if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None:
-                        time.sleep(0.001)
-                except ChildProcessError:
-                    continue
+            self.kills.kill(pid)  # a child of ours, and nobody but us reaps it
+        if len(found) > len(left):
+            return  # a reaped one may have left children
+        hopeless = [pid for pid in left if self.kills.refused([pid]) or self.kills.overdue([pid])]
+        if len(hopeless) == len(left):
+            for keeper, killed in list(self.failed.items()):
+                del self.failed[keeper]
+                self.reaped(keeper, [pid for pid in killed if pid not in left], self.kills.left(left))
+
+    def reap_stray(self, pid: int) -> bool:
+        """Collects a child that it did not start; False while that lives."""
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None:
+                return False
+        except ChildProcessError:
+            pass
+        self.kills.reaped(pid)
+        return True
 
 
 def why_not_fork(when: str) -> Optional[Dict[str, str]]:

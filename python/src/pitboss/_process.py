@@ -145,16 +145,29 @@ def children_by_scan() -> List[int]:
     return found
 
 
-def send_signal(pid: int, signum: int) -> bool:
-    """Signals a child that has not been reaped, or with a negative number its group. False if there is none to signal.
+def send_signal(pid: int, signum: int) -> int:
+    """Signals a child that has not been reaped, or with a negative number the group of one: nobody else can have the number.
 
-    EPERM (a child that changed its user) counts as not signalled; whoever waits for ECHILD will not see it.
+    0, or why not: ESRCH (none is there), EPERM (it changed its user, and this one may not signal that).
     """
     try:
         os.kill(pid, signum)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+    except OSError as error:
+        return error.errno or errno.EINVAL
+    return 0
+
+
+def state_of(pid: int) -> Dict[str, str]:
+    """``state``, the letter of /proc/PID/stat, and ``wchan``, the kernel function it waits in; empty where that is not told."""
+    told = {"state": "", "wchan": ""}
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            told["state"] = file.read(4096).rpartition(b")")[2].split()[0].decode()
+        with open(f"/proc/{pid}/wchan", "rb", buffering=0) as file:
+            told["wchan"] = file.read(64).decode()
+    except (OSError, IndexError):  # it is gone, or not ours to look at
+        pass
+    return told
 
 
 class Death(NamedTuple):
