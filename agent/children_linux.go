@@ -31,6 +31,8 @@ type children struct {
 	mu    sync.Mutex
 	known map[int]bool // pids that the sweep must leave alone; removed when reaped
 
+	list func() []int // all children, zombies too; see childLister
+
 	clones chan func()
 	stop   chan struct{}
 	done   sync.WaitGroup
@@ -42,7 +44,7 @@ func newChildren(onSweep func(pid int)) (*children, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper (Linux 3.4): %w", err)
 	}
-	c := &children{known: map[int]bool{}, clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep}
+	c := &children{known: map[int]bool{}, list: childLister(), clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep}
 	c.done.Add(2)
 	go c.cloneLoop()
 	go c.sweepLoop()
@@ -109,13 +111,13 @@ func clone(path string, argv, env []string, dir string, files []*os.File, sys *s
 	for i, f := range files {
 		fds[i] = f.Fd()
 	}
-	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{Dir: dir, Env: env, Files: fds, Sys: &attr})
+	pid, err := forkExec(path, argv, &syscall.ProcAttr{Dir: dir, Env: env, Files: fds, Sys: &attr})
 	runtime.KeepAlive(files)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %q: %w", path, err)
 	}
 	if fd < 0 {
-		return openPidfd(pid) // no CLONE_PIDFD (Linux 5.2); our child is not reaped yet, so the number is safe
+		return openPidfd(pid) // no CLONE_PIDFD (Linux 5.2, or a sandbox); our child is not reaped yet, so the number is safe
 	}
 	return newPidfd(pid, fd)
 }
@@ -163,7 +165,7 @@ func (c *children) sweepLoop() {
 func (c *children) sweep() (found int) {
 	var killed []int
 	c.mu.Lock()
-	for _, pid := range listChildren() {
+	for _, pid := range c.list() {
 		if c.known[pid] {
 			continue
 		}

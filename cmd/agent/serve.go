@@ -29,6 +29,9 @@ of all goroutines to standard error.`,
 }
 
 func serve(g *global, config, runtimeDir string) error {
+	if err := needKernel(); err != nil {
+		return err
+	}
 	file, err := configFile(config)
 	if err != nil {
 		return err
