@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/pitboss-run/pitboss/ipc"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,6 +54,12 @@ func KernelFeatures() []KernelFeature {
 		{Name: "close_range", Since: "5.9", Without: "descriptors are closed one by one at a start", Try: func() error { return unix.CloseRange(1<<30, 1<<30, 0) }},
 		{Name: "clone3", Since: "5.3", Without: "clone does it; but a sandbox that says EPERM instead of ENOSYS lets no Python with glibc 2.34 or later start a thread, and no worker",
 			Try: tryClone3},
+		{Name: "SO_PEERGROUPS", Since: "4.13", Without: "callers are known by user and primary group only", Try: func() error {
+			return withSocket(func(fd int) error {
+				_, err := ipc.PeerGroups(fd)
+				return err
+			})
+		}},
 		{Name: "SO_PEERPIDFD", Since: "6.5", Without: "callers are known by pid and user only", Try: tryPeerPidfd},
 		{Name: "group signals by pidfd", Since: "6.9", Without: "groups are signalled by the id of an unreaped leader", Try: tryGroupSignal},
 		{Name: "cgroup.kill", Since: "5.14 with cgroup v2", Without: "kill tier cgroup is out of reach; tree does without", Try: tryCgroupKill},
@@ -118,17 +125,23 @@ func tryClone3() error {
 	return nil
 }
 
-func tryPeerPidfd() error {
+func withSocket(try func(fd int) error) error {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(pair[0]); _ = unix.Close(pair[1]) }()
-	fd, err := unix.GetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PEERPIDFD)
-	if err == nil {
-		_ = unix.Close(fd)
-	}
-	return err
+	return try(pair[0])
+}
+
+func tryPeerPidfd() error {
+	return withSocket(func(fd int) error {
+		peer, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD)
+		if err == nil {
+			_ = unix.Close(peer)
+		}
+		return err
+	})
 }
 
 func tryGroupSignal() error {

@@ -57,6 +57,7 @@ var lacks = map[string]lack{
 	"prctl:PR_SET_NO_NEW_PRIVS":    option(unix.SYS_PRCTL, 0, unix.PR_SET_NO_NEW_PRIVS),
 	"prctl:PR_SET_PDEATHSIG":       option(unix.SYS_PRCTL, 0, unix.PR_SET_PDEATHSIG),
 	"process_vm_readv":             whole(unix.SYS_PROCESS_VM_READV),
+	"ptrace":                       whole(unix.SYS_PTRACE),
 	"rseq":                         whole(unix.SYS_RSEQ),
 	"sched_getaffinity":            whole(unix.SYS_SCHED_GETAFFINITY),
 	"statx":                        whole(unix.SYS_STATX),
