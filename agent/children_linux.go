@@ -58,7 +58,7 @@ func (c *children) close() {
 	c.done.Wait()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(strangerPatience); c.sweep() > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(strangerPatience); (c.sweep() > 0 || c.unlisted()) && time.Now().Before(deadline); {
 		<-tick.C
 	}
 }

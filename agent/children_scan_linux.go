@@ -38,7 +38,9 @@ func scanChildren() []int {
 	return pids
 }
 
-// childless is the kernel's word that there is no child, dead or alive. It reaps nothing.
-func childless() bool {
-	return waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL) == unix.ECHILD
+// unlisted says that there is a child although nobody is expected: every list of children can miss one, ECHILD cannot (waitid(2)).
+func (c *children) unlisted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.known) == 0 && waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL) != unix.ECHILD
 }

@@ -47,7 +47,7 @@ func newCrashFile(id, dir string) (*crashFile, error) {
 	return &crashFile{file: file}, nil
 }
 
-// memfd asks for one that can never be executed (Linux 6.3): with vm.memfd_noexec=2 the kernel refuses any other.
+// memfd asks for one that can never be executed (Linux 6.3): before 6.6 a kernel with vm.memfd_noexec=2 refuses any other.
 func memfd(name string) (int, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
 	if err == unix.EINVAL {

@@ -18,6 +18,7 @@ type KernelFeature struct {
 	Name, Since string // Since is the first Linux that has it
 	// Without is what is done instead; empty for a feature without which nothing works. Fix says how to get it then.
 	Without, Fix string
+	Lowers       bool         // something is promised less without it: an agent says so in its status
 	Try          func() error // nil when it is there; changes nothing
 }
 
@@ -49,12 +50,12 @@ func KernelFeatures() []KernelFeature {
 			return err
 		}},
 		{Name: "lists of children in /proc", Since: "3.5 with CONFIG_PROC_CHILDREN", Without: "children are found by a look at every process", Try: statFile(childrenFile())},
-		{Name: "schedstat in /proc", Since: "2.6.23 with CONFIG_SCHED_INFO", Without: "a worker that is silent is held, never found lost or blocked", Try: statFile("/proc/self/schedstat")},
-		{Name: "boot id", Since: "2.2", Without: "an earlier run's processes are found by their environment only", Try: statFile(bootIDFile)},
+		{Name: "schedstat in /proc", Since: "2.6.23 with CONFIG_SCHED_INFO", Lowers: true, Without: "a worker that is silent is held, never found lost or blocked", Try: statFile("/proc/self/schedstat")},
+		{Name: "boot id", Since: "2.2", Lowers: true, Without: "an earlier run's processes are found by their environment only, and get no grace", Try: statFile(bootIDFile)},
 		{Name: "close_range", Since: "5.9", Without: "descriptors are closed one by one at a start", Try: func() error { return unix.CloseRange(1<<30, 1<<30, 0) }},
 		{Name: "clone3", Since: "5.3", Without: "clone does it; but a sandbox that says EPERM instead of ENOSYS lets no Python with glibc 2.34 or later start a thread, and no worker",
 			Try: tryClone3},
-		{Name: "SO_PEERGROUPS", Since: "4.13", Without: "callers are known by user and primary group only", Try: func() error {
+		{Name: "SO_PEERGROUPS", Since: "4.13", Lowers: true, Without: "callers are known by user and primary group only", Try: func() error {
 			return withSocket(func(fd int) error {
 				_, err := ipc.PeerGroups(fd)
 				return err
@@ -77,6 +78,16 @@ func CheckKernel() error {
 		}
 	}
 	return nil
+}
+
+// kernelLacks names what is not there and lowers what this agent promises.
+func kernelLacks() (lacks []string) {
+	for _, f := range KernelFeatures() {
+		if f.Lowers && f.Try() != nil {
+			lacks = append(lacks, "no "+f.Name+": "+f.Without)
+		}
+	}
+	return lacks
 }
 
 func statFile(name string) func() error {

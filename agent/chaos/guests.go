@@ -53,6 +53,7 @@ type strangeHost struct {
 	asNobody   bool // before makes it nobody's where the caller is root: the files must be its
 	tier       string
 	reason     string       // a part of tier_reason in status
+	lacks      []string     // what `pitboss doctor` has to name there
 	bystanders int          // sleeps that are none of the workers'
 	beside     func(*Round) // looks at what else has to hold, while the agent serves
 }
@@ -69,6 +70,7 @@ func (h strangeHost) run(r *Round) {
 	if h.beside != nil {
 		h.beside(r)
 	}
+	h.wantNamed(r)
 	if h.tier != "cgroup" && slices.Contains(h.env, "PITBOSS_CGROUP=delegated") {
 		h.wantRefusals(r)
 	}
@@ -115,6 +117,19 @@ func (h strangeHost) wantTier(a *Agent) {
 	}
 	if s.Agent.Reason != "" {
 		a.round.Note("tier %s: %s", s.Agent.Tier, s.Agent.Reason)
+	}
+}
+
+// wantNamed: doctor names what is missing here.
+func (h strangeHost) wantNamed(r *Round) {
+	if len(h.lacks) == 0 {
+		return
+	}
+	_, said := r.pitboss(h.before(r), nil, "doctor", "--socket", r.File("nowhere.sock"))
+	for _, name := range h.lacks {
+		if !strings.Contains(said, "  kernel       no "+name+": ") {
+			r.Errorf("`pitboss doctor` does not name %s:\n%s", name, said)
+		}
 	}
 }
 

@@ -26,6 +26,13 @@ var required = map[string]string{
 	"prctl:PR_SET_PDEATHSIG":       "no prctl(PR_SET_PDEATHSIG) (Linux 2.1.57)",
 }
 
+// named is what doctor calls the features that it tries.
+var named = map[string]string{
+	"clone3": "clone3", "close_range": "close_range", "memfd_create": "memfd_create", "getsockopt:SO_PEERGROUPS": "SO_PEERGROUPS",
+	"getsockopt:SO_PEERPIDFD": "SO_PEERPIDFD", "pidfd_send_signal:group": "group signals by pidfd",
+	"file:/children": "lists of children in /proc", "file:/boot_id": "boot id", "file:/schedstat": "schedstat in /proc",
+}
+
 const (
 	coreExpect  = "calls are answered, a dead worker's escapees and nobody else's go, the agent's death leaves nothing"
 	delegatedBy = "PITBOSS_CGROUP=delegated"
@@ -39,7 +46,13 @@ func hostScenarios() []Scenario {
 // kernelScenarios take features of the kernel away by a seccomp filter: each for itself in the long form, together in both.
 func kernelScenarios() []Scenario {
 	lesser := func(features ...string) func(*Round) {
-		return strangeHost{before: func(r *Round) []string { return Lesser(r.host.Binary, features...) }, tier: "tree"}.run
+		h := strangeHost{before: func(r *Round) []string { return Lesser(r.host.Binary, features...) }, tier: "tree"}
+		for _, feature := range features {
+			if name := named[strings.TrimSuffix(feature, "=EPERM")]; name != "" {
+				h.lacks = append(h.lacks, name)
+			}
+		}
+		return h.run
 	}
 	all := []Scenario{
 		{Name: "old-kernel", What: "every optional system call answers ENOSYS, and /proc has no lists of children, boot id or schedstat", Expect: coreExpect,

@@ -133,7 +133,11 @@ func answerOpens(listener int, ends []string) {
 			continue // ENOENT: who asked was killed
 		}
 		answer := seccompAnswer{id: asked.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-		path := pathOf(int(asked.pid), uintptr(asked.args[pathCalls[uintptr(asked.nr)]]))
+		path, err := pathOf(int(asked.pid), uintptr(asked.args[pathCalls[uintptr(asked.nr)]]))
+		if err == unix.EPERM { // Yama: every file would be there, and nobody would notice
+			fmt.Fprintln(os.Stderr, "pitboss: cannot read which file a process asks for: kernel.yama.ptrace_scope must be 0 or 1")
+			os.Exit(70)
+		}
 		for _, end := range ends {
 			if strings.HasSuffix(path, end) {
 				answer.flags, answer.errno = 0, -int32(unix.ENOENT)
@@ -143,8 +147,8 @@ func answerOpens(listener int, ends []string) {
 	}
 }
 
-// pathOf reads the text that another process points to; "" when it cannot be read.
-func pathOf(pid int, address uintptr) string {
+// pathOf reads the text that another process points to. An error but EPERM is the asking process's own: a bad pointer, or its end.
+func pathOf(pid int, address uintptr) (string, error) {
 	var text []byte
 	page := uintptr(os.Getpagesize())
 	for len(text) < unix.PathMax {
@@ -153,12 +157,12 @@ func pathOf(pid int, address uintptr) string {
 		n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: address, Len: len(piece)}}, 0)
 		runtime.KeepAlive(piece)
 		if err != nil {
-			return ""
+			return "", err
 		}
 		if end := bytes.IndexByte(piece[:n], 0); end >= 0 {
-			return string(append(text, piece[:end]...))
+			return string(append(text, piece[:end]...)), nil
 		}
 		text, address = append(text, piece[:n]...), address+uintptr(n)
 	}
-	return ""
+	return "", unix.ENAMETOOLONG
 }
