@@ -37,14 +37,24 @@ func newCrashFile(id, dir string) (*crashFile, error) {
 	if fd, err := memfd("pitboss-crash-" + id); err == nil {
 		return &crashFile{file: os.NewFile(uintptr(fd), "crash file of "+id)}, nil
 	}
-	file, err := os.CreateTemp(dir, ".crash-")
-	if err == nil {
-		err = os.Remove(file.Name())
-	}
+	file, err := unlinkedFile(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot create the crash file of %s: %w", id, err)
 	}
 	return &crashFile{file: file}, nil
+}
+
+// unlinkedFile has no name any more.
+func unlinkedFile(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, ".crash-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // memfd asks for one that can never be executed (Linux 6.3): before 6.6 a kernel with vm.memfd_noexec=2 refuses any other.
