@@ -175,9 +175,11 @@ func tryCgroupKill() error {
 		}
 	}
 	for _, mount := range [...]string{cgroupMount, filepath.Join(cgroupMount, "unified")} {
-		files, _ := filepath.Glob(filepath.Join(mount, "*", "cgroup.kill"))
-		if _, err := os.Stat(filepath.Join(mount, own, "cgroup.kill")); len(files) > 0 || err == nil {
-			return nil
+		below, _ := filepath.Glob(filepath.Join(mount, "*"))
+		for _, dir := range append(below, filepath.Join(mount, own)) {
+			if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err == nil {
+				return nil
+			}
 		}
 	}
 	return errors.New("no cgroup v2 with this file is mounted at " + cgroupMount)
