@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/user"
 	"runtime"
@@ -12,13 +14,15 @@ import (
 // Host is where the scenarios run, and with which binary.
 type Host struct {
 	Binary string `json:"-"` // of pitboss; its watchdog lies beside it
-	Python string `json:"-"` // interpreter; "" leaves the choice to the agent
+	Python string `json:"-"` // interpreter, an absolute path
 	Root   bool   `json:"root"`
 	User   string `json:"user"`
 	CPUs   int    `json:"cpus"`
 	Kernel string `json:"kernel"`
 	Arch   string `json:"arch"`
 	Cgroup string `json:"cgroup"` // v2, v1, hybrid or none
+	// OwnCgroup says that a cgroup of version 2 can be made below our own.
+	OwnCgroup bool `json:"own_cgroup"`
 }
 
 // NewHost looks at this host.
@@ -27,27 +31,14 @@ func NewHost(binary, python string) *Host {
 	if u, err := user.Current(); err == nil {
 		h.User = u.Username
 	}
+	if dir := newCgroup(fmt.Sprintf("%016x", rand.Uint64())); dir != "" {
+		h.OwnCgroup = os.Remove(dir) == nil
+	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		h.Kernel = unix.ByteSliceToString(name.Release[:])
 	}
 	return h
-}
-
-// environ is what an agent is given so that it takes the interpreter that was asked for.
-func (h *Host) environ() []string {
-	if h.Python == "" {
-		return nil
-	}
-	return []string{"PITBOSS_PYTHON=" + h.Python}
-}
-
-// Interpreter is the one that a scenario itself may run: the one that was asked for, else python3.
-func (h *Host) Interpreter() string {
-	if h.Python != "" {
-		return h.Python
-	}
-	return "python3"
 }
 
 // NeedsRoot is a Scenario.Cannot.
@@ -56,6 +47,14 @@ func NeedsRoot(h *Host) string {
 		return ""
 	}
 	return "needs root"
+}
+
+// NeedsCgroup is a Scenario.Cannot.
+func NeedsCgroup(h *Host) string {
+	if h.OwnCgroup {
+		return ""
+	}
+	return "needs a cgroup v2 below its own that it may write: run it as root, or with systemd-run --user --scope -p Delegate=yes"
 }
 
 // cgroups names the hierarchies that are mounted (cgroups(7)).
