@@ -68,6 +68,7 @@ type Agent struct {
 	death    lastDeath
 
 	cgroupReason string                        // why cgroups is nil
+	lacks        []string                      // see kernelLacks; fixed when New returns
 	limits       atomic.Pointer[[]LimitStatus] // replaced as a whole
 	meter        memoryMeter
 	maxPayload   int         // bytes that the API takes; fixed when it is made
@@ -95,7 +96,7 @@ type Agent struct {
 func New(o Options) (*Agent, error) {
 	a := &Agent{options: o, config: o.Config, log: o.Log, output: o.Output, outcomes: newOutcomes(keptOutcomes), pid: os.Getpid(), born: time.Now(),
 		stop: make(chan stopRequest, 2), guardLost: make(chan struct{}, 1), health: make(chan struct{}, 1), ended: make(chan struct{}), drain: make(chan struct{})}
-	a.vmstat = "/proc/vmstat"
+	a.vmstat, a.lacks = "/proc/vmstat", kernelLacks()
 	a.events, a.lines = newFeed[event](keptEvents, 0, nil), newFeed(keptOutput, keptOutputBytes, outputLine.size)
 	if a.output == nil {
 		a.output = a.logOutput

@@ -33,6 +33,8 @@ type children struct {
 	// denied has the strangers that refused KILL (EPERM: they changed their user), until they are reaped.
 	denied map[int]bool
 
+	list func() []int // all children, zombies too; see childLister
+
 	clones chan func()
 	stop   chan struct{}
 	done   sync.WaitGroup
@@ -45,7 +47,7 @@ func newChildren(onSweep func(pid int), onLeft func(survivor)) (*children, error
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper (Linux 3.4): %w", err)
 	}
-	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep, onLeft: onLeft}
+	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, list: childLister(), clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep, onLeft: onLeft}
 	c.done.Add(2)
 	go c.cloneLoop()
 	go c.sweepLoop()
@@ -60,7 +62,7 @@ func (c *children) close() {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	deadline := time.Now().Add(strangerPatience)
-	for c.sweep() > 0 {
+	for c.sweep() > 0 || c.unlisted() {
 		if time.Now().After(deadline) {
 			for _, s := range c.strangers() {
 				c.onLeft(s)
@@ -119,13 +121,13 @@ func clone(path string, argv, env []string, dir string, files []*os.File, sys *s
 	for i, f := range files {
 		fds[i] = f.Fd()
 	}
-	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{Dir: dir, Env: env, Files: fds, Sys: &attr})
+	pid, err := forkExec(path, argv, &syscall.ProcAttr{Dir: dir, Env: env, Files: fds, Sys: &attr})
 	runtime.KeepAlive(files)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start %q: %w", path, err)
 	}
 	if fd < 0 {
-		return openPidfd(pid) // no CLONE_PIDFD (Linux 5.2); our child is not reaped yet, so the number is safe
+		return openPidfd(pid) // no CLONE_PIDFD (Linux 5.2, or a sandbox); our child is not reaped yet, so the number is safe
 	}
 	return newPidfd(pid, fd)
 }
@@ -182,7 +184,7 @@ func (c *children) sweep() (found int) {
 	var killed []int
 	var left []survivor
 	c.mu.Lock()
-	for _, pid := range listChildren() {
+	for _, pid := range c.list() {
 		if c.known[pid] != nil {
 			continue
 		}
@@ -212,7 +214,7 @@ func (c *children) sweep() (found int) {
 func (c *children) strangers() (all []survivor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, pid := range listChildren() {
+	for _, pid := range c.list() {
 		if c.known[pid] == nil && !c.denied[pid] {
 			all = append(all, describe(pid, 0))
 		}

@@ -21,7 +21,7 @@ const (
 )
 
 // crashFile is where a worker's faulthandler writes: a memfd and not a pipe, because a full pipe can block a crashing
-// worker, and because it can be read after the death.
+// worker, and because it can be read after the death. Where there are no memfds it is an unlinked file.
 type crashFile struct {
 	file *os.File
 
@@ -32,12 +32,38 @@ type crashFile struct {
 	closed bool
 }
 
-func newCrashFile(id string) (*crashFile, error) {
-	fd, err := unix.MemfdCreate("pitboss-crash-"+id, unix.MFD_CLOEXEC)
+// newCrashFile makes the crash file of a worker; dir is for a kernel or a sandbox that refuses memfds.
+func newCrashFile(id, dir string) (*crashFile, error) {
+	if fd, err := memfd("pitboss-crash-" + id); err == nil {
+		return &crashFile{file: os.NewFile(uintptr(fd), "crash file of "+id)}, nil
+	}
+	file, err := unlinkedFile(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot create the crash file of %s: %w", id, err)
 	}
-	return &crashFile{file: os.NewFile(uintptr(fd), "crash file of "+id)}, nil
+	return &crashFile{file: file}, nil
+}
+
+// unlinkedFile has no name any more.
+func unlinkedFile(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, ".crash-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// memfd asks for one that can never be executed (Linux 6.3): before 6.6 a kernel with vm.memfd_noexec=2 refuses any other.
+func memfd(name string) (int, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_NOEXEC_SEAL)
+	if err == unix.EINVAL {
+		return unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	}
+	return fd, err
 }
 
 // text is what the worker wrote so far, from offset on, cut from the front to maxStack.

@@ -168,7 +168,7 @@ func (a *Agent) Status() Status {
 		state = "draining"
 	}
 	s := Status{Schema: StatusSchema, Watchdog: a.guard.status(), LastDeath: a.death.certificate,
-		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier.String(), TierReason: a.cgroupReason, Limits: a.limitStates(),
+		Agent: AgentStatus{PID: a.pid, RunID: a.runID, Version: a.options.Version, UptimeS: a.uptime().Seconds(), Tier: tier.String(), TierReason: a.cgroupReason, Lacks: a.lacks, Limits: a.limitStates(),
 			Socket: a.options.Socket, Config: a.options.ConfigPath, State: state}, Pools: []PoolStatus{}}
 	if a.swept.Killed > 0 || len(a.swept.Left) > 0 || a.swept.Refused != "" {
 		s.Swept = &a.swept

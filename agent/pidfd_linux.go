@@ -62,6 +62,16 @@ func parentOf(pid int) int {
 	return parent
 }
 
+// forkExec is syscall.ForkExec for a sandbox that refuses clone with CLONE_PIDFD, too: then attr's PidFD stays as it was.
+func forkExec(path string, argv []string, attr *syscall.ProcAttr) (int, error) {
+	pid, err := syscall.ForkExec(path, argv, attr)
+	if err != unix.ENOSYS && err != unix.EPERM && err != unix.EINVAL {
+		return pid, err
+	}
+	attr.Sys.PidFD = nil
+	return syscall.ForkExec(path, argv, attr) // an error that was another's comes again
+}
+
 func newPidfd(pid, fd int) (*pidfd, error) {
 	// O_NONBLOCK makes os.NewFile hand it to the poller; pidfds report readable at the end of the process (5.3).
 	if err := unix.SetNonblock(fd, true); err != nil {

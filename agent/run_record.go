@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -25,13 +26,15 @@ const (
 	// maxRecordLine is the longest line in it, in bytes.
 	maxRecordLine = 1 << 10
 	runSchema     = 1
+	// bootIDFile tells this boot from others.
+	bootIDFile = "/proc/sys/kernel/random/boot_id"
 )
 
 // runHeader is the first line: which run this is, and where its pids mean something.
 type runHeader struct {
 	Schema  int    `json:"schema"`
 	RunID   string `json:"run_id"`
-	BootID  string `json:"boot_id"` // /proc/sys/kernel/random/boot_id
+	BootID  string `json:"boot_id"` // of bootIDFile; empty where there is none
 	PIDNS   uint64 `json:"pid_ns"`  // inode of /proc/self/ns/pid
 	Agent   int    `json:"agent"`
 	GraceMS int64  `json:"grace_ms"` // the longest time that its keepers leave between TERM and KILL
@@ -61,8 +64,8 @@ type runRecord struct {
 const recordSlack = 4096
 
 func newRunHeader(runID string, grace time.Duration) (runHeader, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
+	boot, err := os.ReadFile(bootIDFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a proc of subset=pid has none
 		return runHeader{}, fmt.Errorf("cannot tell this boot from others: %w", err)
 	}
 	var ns unix.Stat_t

@@ -26,6 +26,8 @@ type AgentStatus struct {
 	Tier string `json:"tier"`
 	// TierReason is why it is not cgroup.
 	TierReason string `json:"tier_reason,omitempty"`
+	// Lacks is what the kernel, or the sandbox that the agent lives in, does not have, and what is done instead; absent for nothing.
+	Lacks []string `json:"lacks,omitempty"`
 	// Limits is what was found when memory, cpu and pids of limits: were tried at the start.
 	Limits []LimitStatus `json:"limits"`
 	Socket string        `json:"socket"`

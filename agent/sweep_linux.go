@@ -46,6 +46,8 @@ func sweep(dir string, now runHeader) (s SweepStatus) {
 	case err != nil:
 		s.Refused = fmt.Sprintf("%s: %v", filepath.Join(dir, runRecordFile), err)
 		return s
+	case header.BootID == "" || now.BootID == "":
+		entries = nil // its numbers may be of another boot
 	case header.BootID != now.BootID:
 		return s // nothing of it has outlived the boot
 	case header.PIDNS != now.PIDNS:

@@ -166,9 +166,10 @@ func TestSweepUsesNumbersOfThisBootAndNamespaceOnly(t *testing.T) {
 		change func(*runHeader)
 		killed int
 	}{
-		"boot":      {func(h *runHeader) { h.BootID = "another" }, 0},
-		"namespace": {func(h *runHeader) { h.PIDNS++ }, 1},
-		"control":   {nil, 2},
+		"boot":       {func(h *runHeader) { h.BootID = "another" }, 0},
+		"namespace":  {func(h *runHeader) { h.PIDNS++ }, 1},
+		"no boot id": {func(h *runHeader) { h.BootID = "" }, 1}, // of the earlier run: it may be of another boot, its mark cannot
+		"control":    {nil, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -189,7 +189,7 @@ func (w *worker) open() ([]*os.File, error) {
 	}
 	w.link = link
 	files = append(files, sockets...)
-	if w.crash, err = newCrashFile(w.id); err != nil {
+	if w.crash, err = newCrashFile(w.id, w.pool.agent.options.RuntimeDir); err != nil {
 		closeFiles(files)
 		return nil, err
 	}

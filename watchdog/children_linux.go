@@ -7,12 +7,14 @@ import (
 // children lists and reaps the children of this process. The kernel keeps them per thread: a clone belongs to the thread
 // that made it, an orphan to the first live thread, which is the main one.
 type children struct {
-	lists []int // open proc/self/task/TID/children
+	lists []int // open proc/self/task/TID/children; none where the kernel has no such files
+	scan  *scan // looks at every process then
 }
 
 func openChildren() (*children, *failure) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return nil, &failure{exitInternal, "cannot become the subreaper: " + err.Error()}
+		return nil, &failure{exitInternal, "cannot become the subreaper (prctl PR_SET_CHILD_SUBREAPER): " + err.Error() +
+			"; run Linux 5.4 or later, or let the sandbox (seccomp) pass this call"}
 	}
 	threads := []int{unix.Getpid()}
 	if tid := unix.Gettid(); tid != threads[0] {
@@ -22,8 +24,11 @@ func openChildren() (*children, *failure) {
 	for _, tid := range threads {
 		path := "/proc/self/task/" + itoa(tid) + "/children"
 		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == unix.ENOENT { // no CONFIG_PROC_CHILDREN
+			return scanForChildren()
+		}
 		if err != nil {
-			return nil, &failure{exitInternal, "cannot open " + quote(path) + ": " + err.Error() + "; is proc mounted, and the kernel built with CONFIG_PROC_CHILDREN?"}
+			return nil, &failure{exitInternal, "cannot open " + quote(path) + ": " + err.Error()}
 		}
 		c.lists = append(c.lists, fd)
 	}
@@ -32,6 +37,9 @@ func openChildren() (*children, *failure) {
 
 // list reads the pids of all children, zombies too. They cannot be reused before this process reaps them.
 func (c *children) list() []int32 {
+	if c.scan != nil {
+		return c.scan.children()
+	}
 	var pids []int32
 	var buf [4096]byte
 	for _, fd := range c.lists {

@@ -64,6 +64,7 @@ func runOuter(cfg *config, m manager, signals *signalPipe, parent int, out *writ
 
 func (o *outer) run() int {
 	inner := int32(o.inner.fd)
+	o.reap() // who died before this program could hear of it
 	for {
 		set := [...]unix.PollFd{
 			{Fd: int32(o.signals.read), Events: unix.POLLIN},

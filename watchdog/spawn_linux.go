@@ -52,12 +52,19 @@ func start(command, env []string, files []int) (*process, *failure) {
 		attr.Files = append(attr.Files, uintptr(fd))
 	}
 	p.pid, err = syscall.ForkExec(path, command, attr)
+	if err == unix.ENOSYS || err == unix.EPERM || err == unix.EINVAL { // a sandbox may refuse the clone flag; another's error comes again
+		attr.Sys.PidFD = nil
+		p.pid, err = syscall.ForkExec(path, command, attr)
+	}
 	if err != nil {
 		return nil, startFailure(command[0], err)
 	}
-	if p.fd < 0 { // before Linux 5.2 the clone flag is ignored; the unreaped child cannot lose its number meanwhile
+	if p.fd < 0 { // the unreaped child cannot lose its number
+		p.fd, err = unix.PidfdOpen(p.pid, 0)
+	}
+	if err != nil {
 		_ = unix.Kill(p.pid, unix.SIGKILL)
-		return nil, &failure{exitInternal, "cannot open a pidfd; pitboss needs Linux 5.4 or later"}
+		return nil, &failure{exitInternal, "cannot open a pidfd: " + err.Error() + "; pitboss needs Linux 5.4 or later"}
 	}
 	return p, nil
 }

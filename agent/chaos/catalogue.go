@@ -16,6 +16,7 @@ func Catalogue() []Scenario {
 		launcherScenarios(),
 		identityScenarios(),
 		credentialScenarios(),
+		hostScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)

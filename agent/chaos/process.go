@@ -67,10 +67,30 @@ func (p *Process) close() {
 func ChildrenOf(pid int) []int {
 	var pids []int
 	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	read := 0
 	for _, list := range lists {
-		text, _ := os.ReadFile(list)
+		text, err := os.ReadFile(list)
+		if err == nil {
+			read++
+		}
 		for _, field := range strings.Fields(string(text)) {
 			child, _ := strconv.Atoi(field)
+			pids = append(pids, child)
+		}
+	}
+	if read == 0 {
+		return childrenByScan(pid)
+	}
+	return pids
+}
+
+// childrenByScan asks every process for its parent, where the kernel has no lists of children.
+func childrenByScan(pid int) []int {
+	var pids []int
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		child, err := strconv.Atoi(filepath.Base(dir))
+		if err == nil && parentOf(child) == pid {
 			pids = append(pids, child)
 		}
 	}

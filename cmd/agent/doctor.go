@@ -98,7 +98,7 @@ func examine(g *global, f doctorFlags, adapter string) error {
 	findings = append(findings, checkSocket(g.socketPath()))
 	findings = append(findings, checkAgent(g)...)
 	watchdog := checkWatchdog(cfg.Watchdog.Mode, f.timeout)
-	kernel := checkKernel(kernelProbes())
+	kernel := checkKernel(agent.KernelFeatures())
 	findings = append(findings, watchdog)
 	findings = append(findings, kernel...)
 	findings = append(findings, checkTier(cfg, watchdog, kernel))

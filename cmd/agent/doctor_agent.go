@@ -41,6 +41,9 @@ func checkAgent(g *global) []finding {
 	if bound := boundLimits(s.Agent.Limits); bound != "" {
 		findings = append(findings, ok("limits", "%s: each was broken on purpose when the agent started", bound))
 	}
+	if len(s.Agent.Lacks) > 0 {
+		findings = append(findings, warn("agent", "run it on a newer kernel, or in a sandbox that passes this", "it does without: %s", strings.Join(s.Agent.Lacks, "; ")))
+	}
 	for _, p := range s.Pools {
 		if p.Reason != "" {
 			findings = append(findings, bad("pool", "mend it, then `pitboss restart --pool "+p.Name+"`", "%s is %s: %s", p.Name, p.State, firstLine(p.Reason)))

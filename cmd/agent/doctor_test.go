@@ -264,9 +264,9 @@ func TestDoctorOfAStrangeHost(t *testing.T) {
 }
 
 func TestDoctorOfAnOldKernel(t *testing.T) {
-	probes := kernelProbes()
+	probes := agent.KernelFeatures()
 	for i := range probes {
-		probes[i].try = func() error { return syscall.ENOSYS }
+		probes[i].Try = func() error { return syscall.ENOSYS }
 	}
 	findings := checkKernel(probes)
 	if len(findings) != len(probes) {
@@ -274,14 +274,14 @@ func TestDoctorOfAnOldKernel(t *testing.T) {
 	}
 	for i, f := range findings {
 		want := gradeWarn
-		if probes[i].required {
+		if probes[i].Required() {
 			want = gradeFail
 		}
-		if f.Grade != want || f.Fix == "" || !strings.Contains(f.Detail, probes[i].name) || !strings.Contains(f.Detail, "function not implemented") {
+		if f.Grade != want || f.Fix == "" || !strings.Contains(f.Detail, probes[i].Name) || !strings.Contains(f.Detail, "function not implemented") {
 			t.Errorf("%+v", f)
 		}
 	}
-	diagnosis{Findings: []finding{checkTier(agent.Default(), ok("watchdog", ""), findings)}}.want(t, "tier", gradeFail, "pidfd_open")
+	diagnosis{Findings: []finding{checkTier(agent.Default(), ok("watchdog", ""), findings)}}.want(t, "tier", gradeFail, "no proc file system")
 }
 
 func TestDoctorMisused(t *testing.T) {

@@ -115,6 +115,9 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 	if f.reload && len(args) > 1 {
 		return fail(exitUsage, "leave --reload or the tool away", "--reload is for a run that stays up, not for one call")
 	}
+	if err := needKernel(); err != nil {
+		return err
+	}
 	cfg, err := f.config(args[0], len(args) > 1)
 	if err != nil {
 		return err

@@ -31,6 +31,9 @@ of all goroutines to standard error.`,
 }
 
 func serve(g *global, config, runtimeDir string, dieWithParent bool) error {
+	if err := needKernel(); err != nil {
+		return err
+	}
 	file, err := configFile(config)
 	if err != nil {
 		return err

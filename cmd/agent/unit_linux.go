@@ -104,6 +104,17 @@ func connectManager(ctx context.Context) (*dbus.Conn, error) {
 	return dbus.NewUserConnectionContext(ctx)
 }
 
+// ownCgroup is the path of this process in the unified hierarchy.
+func ownCgroup() string {
+	text, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(text)) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSpace(path)
+		}
+	}
+	return ""
+}
+
 // usec is a duration of systemd's; its infinity is 0 here.
 func usec(value any) time.Duration {
 	n, _ := value.(uint64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -61,8 +62,9 @@ def no_new_privileges() -> None:
 
 
 def set_name(name: str) -> None:
-    """The name in ps and /proc/PID/comm, at most 15 bytes."""
-    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), "set the process name")
+    """The name in ps and /proc/PID/comm, at most 15 bytes; for people only, so a sandbox may refuse it."""
+    with contextlib.suppress(OSError):
+        _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), "set the process name")
 
 
 def thread_count() -> int:
@@ -138,7 +140,7 @@ def children_by_scan() -> List[int]:
             with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
                 # comm may hold spaces and brackets, so the fields are counted from its last bracket
                 fields = file.read(4096).rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # gone, or another user's with hidepid=1
             continue
         if int(fields[1]) == me:
             found.append(int(name))
