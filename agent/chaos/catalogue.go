@@ -7,6 +7,7 @@ func Catalogue() []Scenario {
 		killScenarios(),
 		serviceScenarios(),
 		releaseScenarios(),
+		thousandScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)
