@@ -76,6 +76,7 @@ type Agent struct {
 	record       *runRecord
 	grace        atomic.Int64 // see longestGrace; it only grows
 	reloading    sync.Mutex   // held by a reload
+	naming       sync.Mutex   // held while the holder of something is looked for among all processes
 	config       Config       // as it is carried out; guarded by reloading once Run has begun
 	poolsMu      sync.Mutex   // held while pools come, go or are told to stop
 	leaving      []*pool      // removed ones that may not have ended; guarded by poolsMu

@@ -31,11 +31,12 @@ type PoolConfig struct {
 	Start         string            `yaml:"start" doc:"fork: from a launcher that has imported preload; exec: a fresh interpreter for each" oneof:"fork|exec"`
 	StartParallel int               `yaml:"start_parallel" doc:"how many workers may be starting at once" unit:"workers" min:"1" max:"100"`
 	Preload       []string          `yaml:"preload" doc:"modules that the launcher imports before it forks"`
-	Env           map[string]string `yaml:"env" doc:"environment of the workers; values may use {{.Index}} and {{.Pool}}"`
+	Env           map[string]string `yaml:"env" doc:"environment of the workers; values may use {{.Index}}, {{.Pool}} and {{add 8500 .Index}}"`
 	Queue         QueueConfig       `yaml:"queue" doc:"calls that wait for a worker"`
 	Timeouts      TimeoutsConfig    `yaml:"timeouts" doc:"every wait has an end"`
 	Heartbeat     HeartbeatConfig   `yaml:"heartbeat" doc:"the failure detector"`
 	Limits        LimitsConfig      `yaml:"limits" doc:"what a worker and a call may use"`
+	Release       ReleaseConfig     `yaml:"release" doc:"what must be free before a worker starts: nothing by default. With any of ports, files and gpus a worker ends before its successor starts"`
 	Serialization string            `yaml:"serialization" doc:"a result that cannot be sent: strict: TypeError; markers: an object with its type and repr in its place" oneof:"strict|markers"`
 	Guard         string            `yaml:"guard" doc:"lowest kill tier that this pool accepts: cgroup (a delegated cgroup for each worker), tree, or group (no watchdog)" oneof:"cgroup|tree|group"`
 }
@@ -76,6 +77,17 @@ type LimitsConfig struct {
 	NoFile  int   `yaml:"nofile" doc:"soft RLIMIT_NOFILE of a worker; 0 keeps the agent's" unit:"descriptors" min:"64" max:"1048576" zero:"true"`
 	Core    Size  `yaml:"core" doc:"soft RLIMIT_CORE in bytes; 0, because writing a large dump hides a death for seconds" unit:"bytes" min:"0" max:"1048576GiB"`
 	Payload Size  `yaml:"payload" doc:"largest arguments or result" unit:"bytes" min:"1KiB" max:"3GiB"`
+}
+
+// ReleaseConfig is what a worker needs for itself alone and what its predecessor may hold a moment longer than it lives.
+type ReleaseConfig struct {
+	Ports        []string      `yaml:"ports" doc:"ports that the worker binds, as [ADDRESS:]PORT[/udp]; may use {{.Index}}, {{.Pool}} and {{add 8500 .Index}}"`
+	ReuseAddress bool          `yaml:"reuse_address" doc:"the worker binds its TCP ports with SO_REUSEADDR, as asyncio and most servers do; false: connections in TIME_WAIT (60 s) keep a port from being free, too"`
+	Files        []string      `yaml:"files" doc:"lock files (flock and fcntl locks) and unix sockets (@NAME: an abstract one) of the worker, relative to workdir; the same templates"`
+	GPUs         []string      `yaml:"gpus" doc:"GPUs, by index or UUID of nvidia-smi, whose memory no dead process may hold; the same templates"`
+	GPUMemory    Size          `yaml:"gpu_memory" doc:"free memory that each of gpus must have; 0 for no demand" unit:"bytes" min:"1MiB" max:"1024GiB" zero:"true"`
+	Timeout      time.Duration `yaml:"timeout" doc:"longest wait for all of them" unit:"duration" min:"100ms" max:"1h"`
+	OnTimeout    string        `yaml:"on_timeout" doc:"fail: the worker stays away, the pool says what is held and by whom, and looks again every 30 s; start: it starts all the same" oneof:"fail|start"`
 }
 
 // WatchdogConfig is how the agent is guarded.
@@ -122,6 +134,7 @@ func DefaultPool() PoolConfig {
 			Drain: 30 * time.Second, Kill: 3 * time.Second},
 		Heartbeat:     HeartbeatConfig{h.Enabled, h.Interval, h.Timeout, h.MaxMissed, h.InitialDelay, Share(h.Jitter), h.OnLost, h.HeldLimit, h.BlockedLimit},
 		Limits:        LimitsConfig{Payload: ipc.DefaultPayloadLimit},
+		Release:       ReleaseConfig{ReuseAddress: true, Timeout: 30 * time.Second, OnTimeout: "fail"},
 		Serialization: "strict",
 		Guard:         "tree",
 	}

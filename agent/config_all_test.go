@@ -55,7 +55,7 @@ func TestEveryValueKnowsWhereItCameFrom(t *testing.T) {
 			scalars++
 		}
 	}
-	if scalars != 45 { // 32 of a pool, 4 of the watchdog, 2 of the log, 6 lists of access, 1 of the API
+	if scalars != 52 { // 39 of a pool, 4 of the watchdog, 2 of the log, 6 lists of access, 1 of the API
 		t.Errorf("%d keys have an origin", scalars)
 	}
 	showsItself(t, cfg, origins)

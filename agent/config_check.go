@@ -97,10 +97,11 @@ func (p PoolConfig) check(c *checker, mode string) {
 		if name == "" || strings.ContainsAny(name, "=\x00") {
 			c.add("env", "%q is no name of a variable", name)
 		}
-		if _, err := expandEnv(value, p.Name, 0); err != nil {
+		if _, err := expandTemplate(value, p.Name, 0); err != nil {
 			c.add("env."+name, "cannot expand %q: %v", value, err)
 		}
 	}
+	p.checkRelease(c)
 	if err := p.Heartbeat.detector().Validate(); err != nil {
 		for line := range strings.Lines(err.Error()) {
 			if key, problem, _ := strings.Cut(strings.TrimSpace(line), ": "); !c.has(key) {
@@ -137,12 +138,13 @@ func (p PoolConfig) checkPlaces(c *checker) {
 	}
 }
 
-// expandEnv fills {{.Index}} and {{.Pool}} into a value of env.
-func expandEnv(value, pool string, index int) (string, error) {
+// expandTemplate fills {{.Index}}, {{.Pool}} and {{add N .Index}} into a value of env or release.
+func expandTemplate(value, pool string, index int) (string, error) {
 	if !strings.Contains(value, "{{") {
 		return value, nil
 	}
-	t, err := template.New("env").Option("missingkey=error").Parse(value)
+	add := func(a, b int) int { return a + b }
+	t, err := template.New("value").Funcs(template.FuncMap{"add": add}).Option("missingkey=error").Parse(value)
 	if err != nil {
 		return "", err
 	}

@@ -87,6 +87,11 @@ func (p *PoolConfig) resolve(dir string) {
 	if file, class, isFile := adapterFile(p.Adapter); isFile && !filepath.IsAbs(file) {
 		p.Adapter = filepath.Join(p.Workdir, file) + class
 	}
+	for i, file := range p.Release.Files {
+		if file != "" && file[0] != '@' && file[0] != '/' {
+			p.Release.Files[i] = filepath.Join(p.Workdir, file)
+		}
+	}
 	if strings.Contains(p.Python, "/") && !filepath.IsAbs(p.Python) {
 		p.Python = filepath.Join(abs, p.Python)
 	}

@@ -151,7 +151,9 @@ func TestDefaultsAreAConfigurationThatSaysThem(t *testing.T) {
 		t.Errorf("the defaults let somebody in: %+v", cfg.Access)
 	}
 	want.Access = cfg.Access // the same of empty lists
-	if len(cfg.Pools[0].Preload) != 0 || !reflect.DeepEqual(cfg, want) {
+	r, read := &want.Pools[0].Release, cfg.Pools[0].Release
+	r.Ports, r.Files, r.GPUs = read.Ports, read.Files, read.GPUs
+	if len(read.lists()) != 3 || want.Pools[0].gated() || len(cfg.Pools[0].Preload) != 0 || !reflect.DeepEqual(cfg, want) {
 		t.Errorf("read  %+v\nwant %+v", cfg, want)
 	}
 }
@@ -233,7 +235,7 @@ func TestEveryKeyIsDocumentedAndRead(t *testing.T) {
 	// How the code names the value that holds the fields of a struct.
 	holders := map[string][]string{
 		"Config": {"Config", "cfg"}, "PoolConfig": {"cfg", "p"}, "QueueConfig": {"Queue"}, "TimeoutsConfig": {"Timeouts"},
-		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits", "l"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"}, "AccessConfig": {"c"}, "APIConfig": {"API"}, "AccessList": {"list"},
+		"HeartbeatConfig": {"Heartbeat", "h"}, "LimitsConfig": {"Limits", "l"}, "ReleaseConfig": {"Release"}, "WatchdogConfig": {"Watchdog"}, "LogConfig": {"Log", "log", "cfg", "c"}, "AccessConfig": {"c"}, "APIConfig": {"API"}, "AccessList": {"list"},
 	}
 	unread := func(l leaf) bool {
 		for _, h := range holders[l.structure] {

@@ -48,7 +48,7 @@ func (p *pool) launcherEnv() []string { return workerEnviron(os.Environ(), p.age
 func workerEnv(cfg *PoolConfig, index int) map[string]string {
 	env := map[string]string{}
 	for name, value := range cfg.Env {
-		if text, err := expandEnv(value, cfg.Name, index); err == nil {
+		if text, err := expandTemplate(value, cfg.Name, index); err == nil {
 			env[name] = text
 		}
 	}

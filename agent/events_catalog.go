@@ -21,6 +21,7 @@ var catalogue = []catalogued{
 	{kind: poolState, id: "12b447f344404000a8b116bac01afe0a", when: "when it failed", deserves: poolFailedNow},
 	{kind: limitNotEnforced, id: "0faa058f41644282853c3a35e40145bd"},
 	{kind: workerExited, id: "f7bc24fbfb8845528e8ffd3dd65a4d4e", when: "when nobody ordered it, a call ended with it, or there is evidence", deserves: diedBadly},
+	{kind: workerReleaseOverdue, id: "08e202d25d2944bd8683297bc0a383d3"},
 	{kind: workerStartFailed, id: "088ab0ea3ee745c49b16ae6d5314b0f7"},
 }
 

@@ -55,6 +55,9 @@ var (
 	userField      = text("user", "its name; absent when the host does not know it")
 	survivorFields = []eventField{number("pid", "", "its process id"), text("cause", "why it is still there"), text("state", "letter of /proc/PID/stat; absent when it cannot be read"), text("wchan", "kernel function it waits in; absent when it cannot be read")}
 	levelField     = number("generation", "", "number of the launcher within its pool, from 1")
+	indexField     = number("index", "", "number of the worker in its pool, from 0")
+	resourceField  = text("resource", "what it is: a port, a file or a GPU")
+	holderField    = text("holder", "who has it: process ids and names, or why that cannot be told; absent when not known")
 )
 
 // The registry. docs/events.md is generated from it: `make gen`.
@@ -105,6 +108,10 @@ var (
 		text("tool", "that ended with it; absent when none ran"), text("evidence", "what its kill rests on, or signs of the kernel's out-of-memory killer; absent without any"),
 		text("output", "its last 50 lines, the last 2 KiB of them; absent when it ended as it was told to, with no call"),
 		text("stack", "its last Python stack, at most 2 KiB; absent when there is none")}}
+	workerReleaseWaited = &eventKind{"worker.release_waited", classProcess, slog.LevelInfo, "a worker could not start before something was free that its predecessor may have held", []eventField{poolField, indexField, resourceField, holderField,
+		span("waited_s", "from when nothing else kept the worker back to the look that found it free")}}
+	workerReleaseOverdue = &eventKind{"worker.release_overdue", classProcess, slog.LevelWarn, "something that a worker needs is not free within release.timeout", []eventField{poolField, indexField, resourceField, holderField,
+		span("waited_s", "so far"), text("then", "what release.on_timeout makes of it")}}
 	cleanupCompleted = &eventKind{"cleanup.completed", classProcess, slog.LevelInfo, "clean-up completed", []eventField{poolField, workerField, span("took_s", "from the end of the worker's process to the end of its keeper"),
 		text("tier", "kill tier that held"), text("proof", "ECHILD: the keeper has seen its tree empty; populated 0: and its cgroup is; none: something was left, and its launcher kills it"), number("killed", "processes", "that the keeper had to kill"),
 		text("survivors", "what could not be ended, and why; absent when nothing is left")}}
@@ -128,7 +135,7 @@ var eventKinds = []*eventKind{
 	agentCertRefused, agentDied, agentIdle, logDropped, agentStarted, agentStopOrdered, agentStopped, agentStopping, agentStray, agentStrayLeft, agentSwept, agentSweepRefused, agentReloaded, agentReloadFailed,
 	watchdogArmed, watchdogLost, watchdogSilent,
 	launcherExited, launcherKilled, launcherLate, launcherLost, launcherStartFailed, launcherStarted, forkRefused, limitNotEnforced, poolRestartFailed, poolRestarted, poolScaled, poolState,
-	cleanupCompleted, cleanupDenied, cleanupSurvivor, keeperKilled, workerExited, workerReady, workerStartFailed, workerStarted,
+	cleanupCompleted, cleanupDenied, cleanupSurvivor, keeperKilled, workerExited, workerReady, workerReleaseOverdue, workerReleaseWaited, workerStartFailed, workerStarted,
 	heartbeatMissed, heartbeatReported, heartbeatVerdict,
 	adminAction, adminRefused,
 }

@@ -192,6 +192,7 @@ func (p *pool) status(tier string) PoolStatus {
 	if p.phase == poolFailed {
 		s.Reason = p.failure.Message
 	}
+	s.Waiting = p.waitStatus(time.Now())
 	if l := p.launcher; l != nil {
 		s.LauncherPID, s.Generation = l.process.pid, l.generation
 		select {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -29,7 +30,8 @@ type pool struct {
 	tools    map[string]Tool
 	failure  *Error // why nobody can start; set while phase is poolFailed
 	launcher *launcher
-	lastExit map[int]string // how the previous worker of an index ended
+	lastExit map[int]string    // how the previous worker of an index ended
+	waits    map[int]waitShown // what an index waits for before its next start
 	calls    uint64
 	errors   uint64
 	rejected uint64
@@ -76,8 +78,9 @@ func (p *pool) cfg() *poolSettings { return p.settings.Load() }
 
 func newPool(cfg PoolConfig, a *Agent, py interpreter) *pool {
 	p := &pool{name: cfg.Name, agent: a, log: a.log.With("pool", cfg.Name), desired: cfg.Workers, phase: poolStarting,
-		workers: map[string]*worker{}, tools: map[string]Tool{}, lastExit: map[int]string{},
-		wake: make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{}), loop: poolLoop{probe: probeInterval}}
+		workers: map[string]*worker{}, tools: map[string]Tool{}, lastExit: map[int]string{}, waits: map[int]waitShown{},
+		wake: make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{}), loop: poolLoop{probe: probeInterval, looking: map[int]chan struct{}{}}}
+	p.loop.looks, p.loop.endLooks = context.WithCancel(context.Background())
 	p.settings.Store(&poolSettings{cfg, py})
 	return p
 }

@@ -192,6 +192,9 @@ func (a *Agent) Scale(pool string, n int) error {
 	if e != nil {
 		return e
 	}
+	if shared := p.cfg().Release.shared(pool, n); len(shared) > 0 {
+		return failf(BadArguments, "cannot scale pool %q to %d workers: %s: %q is the same for all, so that each would wait for another's", pool, n, shared[0].key, shared[0].entry)
+	}
 	total := n
 	for _, other := range a.allPools() {
 		if other != p {

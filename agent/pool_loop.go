@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -18,11 +19,13 @@ const (
 
 // poolLoop is the state of a pool's loop. Only run touches it, but for the two mailboxes under mu.
 type poolLoop struct {
-	mu     sync.Mutex // guards exits, orders and stop
-	exits  []exitReport
-	orders []poolOrder
-	stop   stopRequest
-	probe  time.Duration // how often a failed slot is tried again; never changes once run has begun
+	mu       sync.Mutex // guards exits, orders, stop, answers and unproven
+	exits    []exitReport
+	orders   []poolOrder
+	stop     stopRequest
+	answers  []releaseAnswer
+	unproven []*worker     // ended, and nobody has seen their trees empty
+	probe    time.Duration // how often a failed slot is tried again; never changes once run has begun
 
 	roll       *roll  // the restart that goes on
 	slots      []slot // by index
@@ -35,6 +38,9 @@ type poolLoop struct {
 	stopBy     time.Time // when a launcher that does not end is killed
 	drainBy    time.Time // when a drain becomes a stop
 	workers    sync.WaitGroup
+	looking    map[int]chan struct{} // the last look at what an index needs; closed at its end
+	looks      context.Context       // of every look
+	endLooks   context.CancelFunc
 }
 
 // slot is the restart bookkeeping of one worker index, or of the launcher.
@@ -43,9 +49,10 @@ type slot struct {
 	failures int       // starts in a row that failed
 	notYet   time.Time // no start before
 	failure  *Error    // why the last start failed
+	release  releaseGate
 }
 
-func (s *slot) failed() bool { return s.failures >= startTries }
+func (s *slot) failed() bool { return s.failures >= startTries || s.release.overdue }
 
 // exitReport is a worker's end as the loop needs it.
 type exitReport struct {
@@ -98,6 +105,7 @@ func (p *pool) run() {
 		resetTimer(timer, next)
 	}
 	p.loop.workers.Wait()
+	p.joinLooks()
 	for _, l := range p.loop.running {
 		l.close()
 	}
@@ -112,23 +120,32 @@ func (p *pool) turn(now time.Time) (next time.Time, stopped bool) {
 	p.loop.mu.Unlock()
 	p.growSlots()
 	p.takeExits(now)
+	p.takeAnswers(now)
 	p.dropLaunchers()
 	p.takeOrders(stop)
 	if stop != stopNot {
 		p.cancelRoll()
 		return p.turnStopping(now, stop)
 	}
-	tell := p.turnRoll()
+	tell, roll := p.turnRoll(now)
 	l := p.keepLauncher(now)
-	next = p.keepWorkers(now, l)
+	next = earlier(roll, p.keepWorkers(now, l))
 	p.derivePhase()
 	if tell != nil {
 		tell()
 	}
-	if l == nil && (next.IsZero() || p.loop.launch.notYet.Before(next)) {
-		next = p.loop.launch.notYet
+	if l == nil {
+		next = earlier(next, p.loop.launch.notYet)
 	}
 	return next, false
+}
+
+// earlier is the first of two times; zero is no time.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }
 
 // takeExits turns reports of ended workers into backoff.
@@ -168,10 +185,12 @@ type tally struct {
 	active    []*worker // starting, ready or busy
 	alive     int       // processes that are not held and not yet dead, ending ones included
 	heldAlive int
+	present   int // workers in any state: their trees are not proven empty
 }
 
 // keepWorkers brings every index to one active worker. A held worker gets a substitute; when it comes back the
-// newest one is drained. It returns the time of the next start that has to wait.
+// newest one is drained. In a pool with a release gate nobody starts beside a predecessor: not beside a held one, and not before the
+// tree of a dead one is proven empty. It returns the time of the next start that has to wait.
 func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 	tallies, starting, desired := p.count()
 	for i := range tallies {
@@ -180,22 +199,25 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 			for _, w := range t.active {
 				p.replaceWorker(w)
 			}
+			p.endWait(i)
 			continue
 		}
 		if len(t.active) > 1 && !p.rolling(i) { // a held worker was welcomed back
 			p.retire(t.active)
 		}
-		if len(t.active) > 0 || t.alive > 0 || l == nil {
+		if len(t.active) > 0 || t.alive > 0 || l == nil || p.vacated(i) || p.cfg().gated() && t.present > 0 {
 			continue
 		}
 		if now.Before(s.notYet) {
-			if next.IsZero() || s.notYet.Before(next) {
-				next = s.notYet
-			}
+			next = earlier(next, s.notYet)
 			continue
 		}
 		if starting >= p.cfg().StartParallel {
 			continue // the next worker that is ready pokes the loop
+		}
+		if open, again := p.turnRelease(i, p.cfg(), now); !open {
+			next = earlier(next, again)
+			continue
 		}
 		starting++
 		p.startWorker(p.cfg(), l, i)
@@ -236,6 +258,7 @@ func (p *pool) count() (tallies []tally, starting, desired int) {
 	tallies = make([]tally, len(p.loop.slots))
 	for _, w := range p.workers {
 		t := &tallies[w.index]
+		t.present++
 		switch w.shown.state {
 		case stateStarting:
 			starting++
@@ -284,6 +307,11 @@ func (p *pool) startWorker(cfg *poolSettings, l *launcher, index int) *worker {
 	p.mu.Unlock()
 	p.loop.workers.Go(func() {
 		w.run()
+		if !w.life.proven {
+			p.loop.mu.Lock()
+			p.loop.unproven = append(p.loop.unproven, w)
+			p.loop.mu.Unlock()
+		}
 		p.mu.Lock()
 		delete(p.workers, w.id)
 		p.mu.Unlock()

@@ -16,6 +16,8 @@ type roll struct {
 	launcher *launcher           // where they come from
 	own      bool                // launcher was started for this roll and is not the pool's yet
 	pairs    map[*worker]*worker // starting successors, and whom each replaces (nil for nobody)
+	vacancy  *vacancy            // the slot that was emptied for the next successor, nil for none
+	emptied  bool                // a predecessor has ended, and its successor is not ready yet
 	done     []string
 	failure  *Error
 	reply    chan<- rollResult // capacity 1
@@ -89,11 +91,11 @@ func (p *pool) beginRoll(o poolOrder) {
 }
 
 // turnRoll takes the roll as far as it can go now. What it returns tells the end of it, nil while it goes on; it is called
-// when the pool's phase shows what the roll has done.
-func (p *pool) turnRoll() (tell func()) {
+// when the pool's phase shows what the roll has done. next is when to go on at the latest.
+func (p *pool) turnRoll(now time.Time) (tell func(), next time.Time) {
 	r := p.loop.roll
 	if r == nil {
-		return nil
+		return nil, next
 	}
 	select {
 	case <-r.launcher.dead:
@@ -106,23 +108,31 @@ func (p *pool) turnRoll() (tell func()) {
 	default:
 	}
 	if r.failure != nil {
-		return p.abortRoll(r)
+		return p.abortRoll(r), next
 	}
 	select {
 	case <-r.launcher.ready:
 	default:
-		return nil
+		return nil, next
 	}
 	if p.promote(r); r.failure != nil {
-		return p.abortRoll(r)
+		return p.abortRoll(r), next
 	}
-	if p.startSuccessors(r); len(r.pairs) == 0 {
+	if r.settings.gated() {
+		next = p.startAfterRelease(r, now)
+	} else {
+		p.startSuccessors(r)
+	}
+	if r.failure != nil {
+		return p.abortRoll(r), next
+	}
+	if len(r.pairs) == 0 && r.vacancy == nil {
 		p.loop.roll = nil
 		slices.Sort(r.done)
 		p.emit(poolRestarted, slog.Int("workers", len(r.done)))
-		return func() { r.reply <- rollResult{workers: r.done} }
+		return func() { r.reply <- rollResult{workers: r.done} }, next
 	}
-	return nil
+	return nil, next
 }
 
 // promote ends the predecessor of each successor that is ready. The first of them proves the new settings: from then on they
@@ -141,6 +151,7 @@ func (p *pool) promote(r *roll) {
 			continue
 		}
 		delete(r.pairs, successor)
+		r.emptied = false
 		r.done = append(r.done, successor.id)
 		if r.own {
 			r.own = false
@@ -254,6 +265,9 @@ func (p *pool) abortRoll(r *roll) (tell func()) {
 }
 
 func (r *roll) remains() string {
+	if r.emptied {
+		return fmt.Sprintf("%d workers were replaced before, one had ended for its successor and starts again with the settings of before, the others serve on", len(r.done))
+	}
 	if len(r.done) == 0 {
 		return "nothing was replaced, the old workers serve on"
 	}

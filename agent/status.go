@@ -43,25 +43,26 @@ type WatchdogStatus struct {
 
 // PoolStatus describes one pool.
 type PoolStatus struct {
-	Name          string         `json:"name"`
-	State         string         `json:"state"`
-	Reason        string         `json:"reason"`
-	Ready         int            `json:"ready"`
-	Busy          int            `json:"busy"`
-	Queued        int            `json:"queued"`
-	Desired       int            `json:"desired"`
-	StartMethod   string         `json:"start_method"`
-	StartRefusal  string         `json:"start_refusal,omitempty"` // why fork was refused and exec is used
-	Python        string         `json:"python"`
-	LauncherPID   int            `json:"launcher_pid"`
-	Doing         string         `json:"doing,omitempty"`   // what its launcher does while it starts
-	DoingS        float64        `json:"doing_s,omitempty"` // for how many seconds
-	Generation    int            `json:"generation"`
-	LimitsVoid    []string       `json:"limits_void,omitempty"` // its limits that bind nobody here, and why
-	CallsTotal    uint64         `json:"calls_total"`
-	ErrorsTotal   uint64         `json:"errors_total"`
-	RejectedTotal uint64         `json:"rejected_total"`
-	Workers       []WorkerStatus `json:"workers"`
+	Name          string          `json:"name"`
+	State         string          `json:"state"`
+	Reason        string          `json:"reason"`
+	Ready         int             `json:"ready"`
+	Busy          int             `json:"busy"`
+	Queued        int             `json:"queued"`
+	Desired       int             `json:"desired"`
+	StartMethod   string          `json:"start_method"`
+	StartRefusal  string          `json:"start_refusal,omitempty"` // why fork was refused and exec is used
+	Python        string          `json:"python"`
+	LauncherPID   int             `json:"launcher_pid"`
+	Doing         string          `json:"doing,omitempty"`   // what its launcher does while it starts
+	DoingS        float64         `json:"doing_s,omitempty"` // for how many seconds
+	Generation    int             `json:"generation"`
+	LimitsVoid    []string        `json:"limits_void,omitempty"` // its limits that bind nobody here, and why
+	Waiting       []ReleaseStatus `json:"waiting,omitempty"`     // slots whose next worker waits for what its predecessor may hold
+	CallsTotal    uint64          `json:"calls_total"`
+	ErrorsTotal   uint64          `json:"errors_total"`
+	RejectedTotal uint64          `json:"rejected_total"`
+	Workers       []WorkerStatus  `json:"workers"`
 }
 
 // WorkerStatus describes one worker.

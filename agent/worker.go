@@ -75,6 +75,7 @@ type workerLife struct {
 	stage     endStage
 	ordered   bool // somebody else than its own loop told it to end
 	listening bool // its two sockets have readers
+	proven    bool // its keeper has ended with status 0, or it never had one: its tree is empty
 	mute      bool // its keeper's link is at its end: no word on the worker's end will come
 	killed    int  // processes that its keeper had to kill of what it left
 }

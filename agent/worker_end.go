@@ -110,6 +110,7 @@ func (w *worker) end() {
 		w.hearLastWords()
 	}
 	w.pool.exited(w, w.postMortem(), w.life.failure)
+	w.life.proven = w.keeper == nil
 	if w.keeper != nil {
 		w.waitKeeper()
 		w.cleanedUp()
@@ -258,6 +259,7 @@ func (w *worker) waitKeeper() {
 	case err != nil:
 		w.pool.log.Error("cannot collect a keeper's status", "worker", w.id, "keeper", w.keeper.pid, "cause", err)
 	default:
+		w.life.proven = status == 0
 		w.emitCleanup(began, status, left == nil, survivors)
 	}
 }

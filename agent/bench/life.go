@@ -6,8 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -106,55 +104,4 @@ func (h *host) eofAlone(workers int) (samples, error) {
 	}
 	_ = t.cmd.Wait()
 	return deaths, err
-}
-
-// deathOfMany has 1 000 workers once: the watchdog's memory and wake-ups while they idle, then the kill.
-func (h *host) deathOfMany() error {
-	workers := h.times(1000)
-	t, err := h.startTree(workers, time.Second)
-	if err != nil {
-		return err
-	}
-	pid := t.status.Watchdog.PID
-	const window = 10 * time.Second
-	before := switches(pid)
-	timer := time.NewTimer(window)
-	<-timer.C
-	woke := switches(pid) - before
-	anonymous, rss := memory(pid)
-	h.table.add(row{What: fmt.Sprintf("watchdog, %d workers guarded: anonymous", workers), Figure: fmt.Sprintf("%d KiB", anonymous), Ratio: float64(anonymous), Bar: 1024, Unit: "KiB"})
-	h.table.add(row{What: "watchdog: resident", Figure: fmt.Sprintf("%d KiB", rss), Ratio: float64(rss), Bar: 3072, Unit: "KiB"})
-	h.table.add(row{What: "watchdog: context switches per beat", Figure: fmt.Sprintf("%d in %s at one beat a second", woke, window), Ratio: float64(woke) / window.Seconds(), Unit: "/s"})
-	took, err := t.kill(30 * time.Second)
-	if err != nil {
-		return err
-	}
-	h.table.add(row{What: fmt.Sprintf("agent SIGKILL to empty, %d idle workers, grace 1 s", workers), Figure: short(took), Ratio: took.Seconds(), Bar: 3, Unit: "s"})
-	return nil
-}
-
-// switches counts the context switches of all threads, voluntary or not.
-func switches(pid int) (n int) {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	for _, name := range files {
-		n += field(name, "voluntary_ctxt_switches:") + field(name, "nonvoluntary_ctxt_switches:")
-	}
-	return n
-}
-
-// memory is what is the process's alone and what is resident, in KiB.
-func memory(pid int) (anonymous, rss int) {
-	name := fmt.Sprintf("/proc/%d/smaps_rollup", pid)
-	return field(name, "Anonymous:"), field(name, "Rss:")
-}
-
-func field(name, label string) int {
-	text, _ := os.ReadFile(name)
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, label); ok {
-			n, _ := strconv.Atoi(strings.Fields(rest)[0])
-			return n
-		}
-	}
-	return 0
 }

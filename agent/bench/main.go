@@ -4,7 +4,7 @@
 //	unary call       a gRPC client through the agent, against a grpcio server in Python and ProcessPoolExecutor
 //	start            100 workers ready
 //	death            SIGKILL of the agent to the last process gone; an idle worker after EOF alone
-//	watching         the watchdog's memory and wake-ups with 1 000 workers
+//	scale            10, 100 and 1 000 workers: memory, the cost of watching, pongs on a loaded host, deaths
 //
 // A bar that is missed is said, not failed; what cannot be measured fails. It needs bin/ (make build), cc, and for the grpcio
 // server a Python that has grpcio (make bench installs it into .venv).
@@ -39,9 +39,13 @@ func main() {
 	bin := flag.String("bin", "bin", "directory of pitboss and pitboss-watchdog")
 	python := flag.String("python", ".venv/bin/python", "interpreter")
 	out := flag.String("out", "", "write the figures as JSON to this file")
-	only := flag.String("only", "link,unary,flood,start,death,many", "what to measure")
+	only := flag.String("only", "link,unary,flood,start,death,scale", "what to measure")
 	scale := flag.Float64("scale", 1, "multiplies every number of repetitions")
+	spin := flag.Bool("spin", false, "internal: burn one processor until killed")
 	flag.Parse()
+	if *spin {
+		burn()
+	}
 	if err := run(*link, *only, *bin, *python, *out, *scale); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -70,7 +74,7 @@ func run(link, only, bin, python, out string, scale float64) error {
 	for _, m := range []struct {
 		name string
 		run  func() error
-	}{{"link", h.link}, {"unary", h.unary}, {"flood", h.flood}, {"start", h.start}, {"death", h.death}, {"many", h.deathOfMany}} {
+	}{{"link", h.link}, {"unary", h.unary}, {"flood", h.flood}, {"start", h.start}, {"death", h.death}, {"scale", h.many}} {
 		if !strings.Contains(only, m.name) {
 			continue
 		}

@@ -17,6 +17,8 @@ func Catalogue() []Scenario {
 		identityScenarios(),
 		credentialScenarios(),
 		hostScenarios(),
+		releaseScenarios(),
+		thousandScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)

@@ -3,9 +3,7 @@ package chaos
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 )
 
 // containerScenarios are what a container or a hardened host does to a process.
@@ -110,10 +108,6 @@ func needsPlainUser(h *Host) string {
 	return nobodyServes(h)
 }
 
-func wordsAsNobody() []string {
-	return []string{"setpriv", "--reuid", itoa(nobody), "--regid", itoa(nobody), "--clear-groups"}
-}
-
 // needsNobody: root may become nobody, who may run the binary and a Python.
 func needsNobody(h *Host) string {
 	if why := NeedsRoot(h); why != "" {
@@ -133,21 +127,4 @@ func nobodyServes(h *Host) string {
 		return "needs a Python that every user may run"
 	}
 	return ""
-}
-
-// nobodysPython is an interpreter that nobody may run: the one that was asked for, else the system's.
-func nobodysPython(h *Host) string {
-	for _, python := range []string{h.Interpreter(), "/usr/bin/python3"} {
-		if nobodyRuns(python, "-c", "import ctypes") {
-			return python
-		}
-	}
-	return ""
-}
-
-func nobodyRuns(command string, args ...string) bool {
-	c := exec.Command(command, args...)
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	c.Dir = "/"
-	return c.Run() == nil
 }

@@ -19,11 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Users of these scenarios: who runs the agent, and whom its processes try to become. Neither needs an entry in passwd.
-const (
-	nobody   = 65534
-	somebody = 65533
-)
+// somebody is whom the processes of these scenarios try to become; it needs no entry in passwd.
+const somebody = 65533
 
 // credentialScenarios are about processes whose user is not that of their guardian.
 func credentialScenarios() []Scenario {
@@ -72,21 +69,6 @@ func cannotBeNobody(h *Host) string {
 	}
 	if privilegedPlace() == "" {
 		return "needs a directory that is not mounted nosuid"
-	}
-	return ""
-}
-
-func asNobody(c *exec.Cmd) *exec.Cmd {
-	c.Dir = "/"
-	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	return c
-}
-
-func nobodysPython(h *Host) string {
-	for _, path := range []string{h.Python, "/usr/bin/python3", "/usr/local/bin/python3"} {
-		if path != "" && asNobody(exec.Command(path, "-c", "import sys; assert sys.version_info >= (3, 9)")).Run() == nil {
-			return path
-		}
 	}
 	return ""
 }

@@ -158,7 +158,7 @@ func (r *Round) pitboss(before, env []string, args ...string) (code int, said st
 	line := append(append(slices.Clone(before), r.host.Binary), args...)
 	c := exec.CommandContext(ctx, line[0], line[1:]...)
 	c.Dir = r.dir
-	c.Env = append(append(append(os.Environ(), TokenEnv+"="+r.tree.Token), r.host.environ()...), append([]string{"XDG_RUNTIME_DIR=" + r.dir}, env...)...)
+	c.Env = append(append(os.Environ(), TokenEnv+"="+r.tree.Token, "PITBOSS_PYTHON="+r.host.Python, "XDG_RUNTIME_DIR="+r.dir), env...)
 	c.WaitDelay = time.Second
 	if r.tree.Cgroup != "" {
 		dir, err := os.Open(r.tree.Cgroup)

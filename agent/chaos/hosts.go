@@ -10,8 +10,6 @@ import (
 	"syscall"
 )
 
-const nobody = 65534
-
 // optional are the features that the agent, the watchdog, Go and CPython use where they are there, and do without where they are not.
 var optional = []string{"clone3", "clone:CLONE_PIDFD", "close_range", "epoll_pwait2", "faccessat2", "getrandom", "getsockopt:SO_PEERGROUPS",
 	"getsockopt:SO_PEERPIDFD", "inotify_init1", "io_uring_setup", "madvise", "membarrier", "memfd_create", "openat2", "pidfd_getfd",

@@ -204,15 +204,18 @@ func (r *Round) Tier(name string) {
 }
 
 // Until waits, patience at most, for a condition that the operating system shows.
-func (r *Round) Until(what string, done func() bool) {
+func (r *Round) Until(what string, done func() bool) { r.within(patience, what, done) }
+
+// within is Until with a wait of its own, for what takes long.
+func (r *Round) within(limit time.Duration, what string, done func() bool) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !done(); <-tick.C {
+	for end := time.Now().Add(limit); !done(); <-tick.C {
 		switch {
 		case r.ctx.Err() != nil:
 			r.Fatalf("interrupted while it waited for %s", what)
 		case time.Now().After(end):
-			r.Fatalf("no %s within %s%s", what, patience, r.logs())
+			r.Fatalf("no %s within %s%s", what, limit, r.logs())
 		}
 	}
 }

@@ -18,6 +18,8 @@ var elsewhere = map[string]string{
 	"agent.swept":             "TestTheNextAgentSweeps",
 	"log.dropped":             "TestALogThatNobodyReadsBlocksNothing",
 	"pool.limit_not_enforced": "TestWithoutADelegatedCgroup",
+	"worker.release_waited":   "TestAWorkerWaitsForItsPort",
+	"worker.release_overdue":  "TestAWorkerWaitsForItsPort",
 	"admin.refused":           "TestEveryMethodClassByRealUsers",
 	"agent.stray_left":        "TestAProcessOfAnotherUserIsLeftAndNamed",
 	"cleanup.denied":          "TestAProcessOfAnotherUserIsLeftAndNamed",

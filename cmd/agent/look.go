@@ -153,6 +153,9 @@ func printPool(w screen, p agent.PoolStatus) {
 	if p.StartRefusal != "" {
 		w.line(2, "  no fork: %s", p.StartRefusal)
 	}
+	for _, waiting := range p.Waiting {
+		w.line(2, "  %s", waiting)
+	}
 	for _, void := range p.LimitsVoid {
 		w.line(2, "  not enforced: %s", void)
 	}
