@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Set
 
 from pitboss import _ladder, _orders, _process
 from pitboss._worker import run_worker
@@ -73,6 +73,7 @@ class _Keeper:
         self.seen = False
         self.gone = False  # the agent's end of the link is closed
         self.killed = 0
+        self.sent: Set[int] = set()  # who got KILL and is not reaped
         self.ladder = _ladder.Ladder()
 
     def run(self) -> int:
@@ -133,6 +134,7 @@ class _Keeper:
                 continue
             try:
                 if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None:
+                    self.sent.discard(pid)
                     continue
                 group = os.getpgid(pid)
             except (ChildProcessError, ProcessLookupError):
@@ -163,7 +165,8 @@ class _Keeper:
     def kill_children(self, chosen: Any) -> None:
         for pid in _process.children():
             try:
-                if chosen(pid) and _process.send_signal(pid, signal.SIGKILL) and pid != self.worker:
+                if chosen(pid) and _process.send_signal(pid, signal.SIGKILL) and pid != self.worker and pid not in self.sent:
+                    self.sent.add(pid)
                     self.killed += 1
             except ProcessLookupError:
                 continue

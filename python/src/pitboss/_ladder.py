@@ -16,8 +16,11 @@ KILL_ALL = "kill-all"  # KILL the group and every child
 REAP = "reap"  # collect the worker itself; its pid and group number are free from here on
 FINISH = "finish"  # nothing is left: say so and exit 0
 
-# Seconds between two looks where nothing announces what is waited for.
+# Seconds between two looks where nothing announces what is waited for, and once the killing has gone on for HARDLY seconds: then
+# somebody is in uninterruptible sleep, and may be for days.
 LOOK_AGAIN = 0.002
+LOOK_SELDOM = 0.1
+HARDLY = 2.0
 
 ACTIONS = (TERM, REPORT, KILL_STRAYS, KILL_ALL, REAP, FINISH)
 
@@ -33,6 +36,7 @@ class Ladder:
     kill_at: Optional[float] = None  # end of the grace, once TERM was sent
     reported: bool = False
     reaped: bool = False
+    hunting: Optional[float] = None  # since when somebody is being killed
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,16 @@ def decide(state: Ladder, seen: Seen, now: float) -> Tuple[Ladder, List[str]]:
             actions.append(FINISH)
     elif state.killing:
         actions.append(KILL_ALL)
+    if state.hunting is None and (KILL_ALL in actions or KILL_STRAYS in actions):
+        state = replace(state, hunting=now)
     return state, actions
 
 
 def wait(state: Ladder, seen: Seen, now: float) -> Optional[float]:
     """Seconds until the next look, None for until something happens."""
     if state.killing or (seen.leader_dead and (seen.strays or (seen.in_group and not state.termed))):
+        if state.hunting is not None and now - state.hunting > HARDLY:
+            return LOOK_SELDOM
         return LOOK_AGAIN  # a killed process is not gone at once, and one that forks in this moment is seen only by looking
     if state.kill_at is not None:
         return max(state.kill_at - now, 0.0)

@@ -20,6 +20,9 @@ from pitboss import __version__, _errors, _keeper, _orders, _process
 PROTOCOL = 1
 _LINK_FD = 3
 _SPAWN_FDS = 6
+# Seconds that a hunt for strays may hold up the next order; one in uninterruptible sleep is hunted on between the orders.
+_HUNT = 0.5
+_HUNT_AGAIN = 0.1
 
 
 def run_launcher(library: str) -> NoReturn:
@@ -45,6 +48,7 @@ class _Launcher:
         self.start = "fork"
         self.frozen = False
         self.armed = False
+        self.hunting = False  # a stray is left that outlives KILL
         self.parent = 0
         self.path: List[str] = []
 
@@ -71,12 +75,14 @@ class _Launcher:
         self.poll.register(self.link, select.POLLIN)
         self.poll.register(self.wakeup.fd, select.POLLIN)
         while not (self.stopping and not self.keepers):
-            for fd, _ in self.poll.poll():
+            for fd, _ in self.poll.poll(_HUNT_AGAIN * 1000 if self.hunting else None):
                 if fd == self.wakeup.fd:
                     self.wakeup.clear()
                 else:
                     self.receive()
             self.reap()
+            if self.hunting:
+                self.kill_strays(0.0)
         return 0
 
     def begin(self, fields: Dict[str, Any]) -> bool:
@@ -184,18 +190,23 @@ class _Launcher:
             self.keepers.discard(pid)
             self.reap_asked.discard(pid)
             status = _process.exit_status(status)
-            killed = self.kill_strays() if status != 0 else []
+            killed = self.kill_strays(_HUNT) if status != 0 else []
             _orders.send(self.link, "reaped", keeper=pid, status=status, killed=killed[:100])
         for pid in list(self.reap_asked - self.keepers):
             self.reap_asked.discard(pid)
 
-    def kill_strays(self) -> List[int]:
-        """Kills every child that it did not start, to a fixpoint: a killed one's children fall to us in turn."""
+    def kill_strays(self, limit: float) -> List[int]:
+        """Kills every child that it did not start, to a fixpoint: a killed one's children fall to us in turn. For at most
+        ``limit`` seconds; who is left then is hunted on in ``run``."""
         killed: List[int] = []
+        tried = False
+        end = time.monotonic() + limit
         while True:
             strays = [pid for pid in _process.children() if pid not in self.keepers]
-            if not strays:
+            self.hunting = bool(strays)
+            if not strays or (tried and time.monotonic() > end):
                 return killed
+            tried = True
             for pid in strays:
                 if pid not in killed and _process.send_signal(pid, signal.SIGKILL):
                     killed.append(pid)
