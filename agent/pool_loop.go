@@ -174,6 +174,9 @@ type tally struct {
 // newest one is drained. It returns the time of the next start that has to wait.
 func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 	tallies, starting, desired := p.count()
+	p.mu.Lock()
+	full := p.tooManyUnkillable() != nil
+	p.mu.Unlock()
 	for i := range tallies {
 		t, s := tallies[i], &p.loop.slots[i]
 		if i >= desired {
@@ -193,6 +196,9 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 				next = s.notYet
 			}
 			continue
+		}
+		if full {
+			continue // a process that ends pokes the loop
 		}
 		if starting >= p.cfg().StartParallel {
 			continue // the next worker that is ready pokes the loop
@@ -318,7 +324,7 @@ func (p *pool) startFailure() *Error {
 			return s.failure
 		}
 	}
-	return nil
+	return p.tooManyUnkillable()
 }
 
 // derive is the pool's phase as a pure function.

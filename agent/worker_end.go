@@ -13,12 +13,13 @@ import (
 type endStage int
 
 const (
-	notEnding    endStage = iota
-	endDrain              // DRAIN sent: the running call ends, then teardown, exit 0
-	endStop               // the keeper's ladder: TERM, grace, KILL
-	endKill               // the keeper was told to kill at once
-	endKillSelf           // the keeper did not: the agent killed the worker by its pidfd
-	endKillGuard          // the keeper was killed: its children fall to the launcher
+	notEnding     endStage = iota
+	endDrain               // DRAIN sent: the running call ends, then teardown, exit 0
+	endStop                // the keeper's ladder: TERM, grace, KILL
+	endKill                // the keeper was told to kill at once
+	endKillSelf            // the keeper did not: the agent killed the worker by its pidfd
+	endUnkillable          // it outlives every KILL: a substitute starts, and its keeper waits for it
+	endLeave               // the agent ends and leaves it behind, named
 )
 
 // endOrder is an order to end a worker. A later order never weakens an earlier one.
@@ -82,9 +83,11 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 	case endKillSelf:
 		w.cgroup.kill()
 		_ = w.process.signal(syscall.SIGKILL)
-		w.life.deadlines.end = now.Add(keeperPatience)
-	case endKillGuard:
-		_ = w.keeper.signal(syscall.SIGKILL)
+		w.life.deadlines.end = now.Add(unkillableAfter - killPatience)
+	case endUnkillable:
+		w.unkillable(lookStuck(w.process.pid))
+		w.life.deadlines.end = time.Time{}
+	case endLeave:
 		w.life.deadlines.end = time.Time{}
 	}
 	w.life.deadlines.start, w.life.deadlines.beat = time.Time{}, time.Time{}
@@ -105,13 +108,18 @@ func (w *worker) overdue(now time.Time) {
 // end is everything after the process's death or a failed launch: last words, post-mortem, proof of emptiness.
 func (w *worker) end() {
 	if w.process != nil {
-		w.waitDead()
+		if w.life.stage == endLeave || !w.waitDead() {
+			w.leave(lookStuck(w.process.pid))
+			return
+		}
 		w.life.died = time.Now()
 		w.hearLastWords()
 	}
 	w.pool.exited(w, w.postMortem(), w.life.failure)
 	if w.keeper != nil {
-		w.waitKeeper()
+		if !w.waitKeeper() {
+			return
+		}
 		w.cleanedUp()
 	}
 	if w.crash != nil {
@@ -160,16 +168,26 @@ func (w *worker) drainEvents() {
 	}
 }
 
-// waitDead makes sure of the process's death after a launch that failed late.
-func (w *worker) waitDead() {
+// waitDead makes sure of the process's death after a launch that failed late; false if it is to be left behind.
+func (w *worker) waitDead() bool {
 	timer := time.NewTimer(killPatience)
 	defer timer.Stop()
-	for {
+	for killed := false; ; {
 		select {
 		case <-w.dead:
-			return
+			return true
+		case o := <-w.orders:
+			if o.stage == endLeave {
+				return false
+			}
 		case <-timer.C:
+			if killed {
+				w.unkillable(lookStuck(w.process.pid))
+				continue
+			}
+			killed = true
 			_ = w.process.signal(syscall.SIGKILL)
+			timer.Reset(unkillableAfter - killPatience)
 		case ev := <-w.events:
 			w.hearLast(ev)
 		}
@@ -224,8 +242,9 @@ func (w *worker) hearLast(ev workerEvent) {
 	}
 }
 
-// waitKeeper waits until the keeper is gone and collects its status.
-func (w *worker) waitKeeper() {
+// waitKeeper waits until the keeper is gone and collects its status; false if it and what it guards were left behind. A keeper that
+// does not come to its end is killed, unless what keeps it is a process that outlives KILL: nobody else would do better.
+func (w *worker) waitKeeper() bool {
 	began := time.Now()
 	gone := make(chan struct{})
 	go func() { _ = w.keeper.wait(); close(gone) }()
@@ -237,12 +256,21 @@ func (w *worker) waitKeeper() {
 			waiting = false
 		case <-w.events:
 		case o := <-w.orders:
-			if o.stage >= endKill {
+			switch {
+			case o.stage == endLeave:
+				w.leave(w.lookKeeper())
+				return false
+			case o.stage >= endKill:
 				_ = w.keeperLink.send(plainOrder{Op: "kill"})
 			}
 		case <-timer.C:
+			if s := w.lookKeeper(); s.pid != w.keeper.pid || killed(s.pid) {
+				w.unkillable(s)
+				continue
+			}
 			w.emit(keeperKilled, slog.Int("keeper_pid", w.keeper.pid))
 			_ = w.keeper.signal(syscall.SIGKILL)
+			timer.Reset(unkillableAfter)
 		}
 	}
 	left := w.cgroup.close(cgroupPatience)
@@ -256,6 +284,17 @@ func (w *worker) waitKeeper() {
 	default:
 		w.emitCleanup(began, status, left == nil)
 	}
+	return true
+}
+
+// lookKeeper is who keeps the keeper from its end: a child that outlives KILL, or the keeper itself.
+func (w *worker) lookKeeper() stuck {
+	for _, pid := range childrenOf(w.keeper.pid) {
+		if killed(pid) {
+			return lookStuck(pid)
+		}
+	}
+	return lookStuck(w.keeper.pid)
 }
 
 // postMortem puts together what is known of the end.

@@ -15,10 +15,12 @@ import (
 
 // elsewhere are the events that other tests of this package bring about.
 var elsewhere = map[string]string{
-	"agent.swept":             "TestTheNextAgentSweeps",
-	"log.dropped":             "TestALogThatNobodyReadsBlocksNothing",
-	"pool.limit_not_enforced": "TestWithoutADelegatedCgroup",
-	"admin.refused":           "TestEveryMethodClassByRealUsers",
+	"agent.swept":              "TestTheNextAgentSweeps",
+	"log.dropped":              "TestALogThatNobodyReadsBlocksNothing",
+	"pool.limit_not_enforced":  "TestWithoutADelegatedCgroup",
+	"admin.refused":            "TestEveryMethodClassByRealUsers",
+	"worker.unkillable":        "TestAnUnkillableWorkerIsReplaced",
+	"pool.launcher.unkillable": "TestALauncherInUninterruptibleSleep",
 }
 
 const eventPools = `
