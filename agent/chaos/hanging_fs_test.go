@@ -1,11 +1,13 @@
 package chaos
 
 import (
+	"errors"
 	"os"
 	"os/exec"
-	"strconv"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,31 +18,40 @@ func TestTheHangingFileSystemHangs(t *testing.T) {
 		t.Skip(why)
 	}
 	fs, err := NewHangingFS(t.TempDir())
-	must(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer fs.Close()
 	if mounts, err := os.ReadFile("/proc/self/mounts"); err != nil || strings.Contains(string(mounts), "hanging") {
 		t.Errorf("%v, mounts:\n%s", err, mounts)
 	}
 	asker := exec.Command("/usr/bin/stat", fs.Path("x"))
-	must(t, asker.Start())
-	r := &run{t: t}
-	p := r.pin(asker.Process.Pid)
-	defer func() { _ = unix.Close(p.fd) }()
-	r.until("request", func() bool { return fs.Asked() == 1 })
-	p.kill(unix.SIGKILL)
-	if p.gone(grace) {
+	if err := asker.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Pin(asker.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	for end := time.Now().Add(patience); fs.Asked() == 0 && time.Now().Before(end); {
+		runtime.Gosched()
+	}
+	p.Kill(unix.SIGKILL)
+	if p.Gone(grace) {
 		t.Fatal("it was not unkillable")
 	}
-	dir := "/proc/" + strconv.Itoa(p.pid)
-	stat, err := os.ReadFile(dir + "/stat")
-	must(t, err)
-	wchan, err := os.ReadFile(dir + "/wchan")
-	must(t, err)
+	dir := "/proc/" + itoa(p.PID)
+	stat, errStat := os.ReadFile(dir + "/stat")
+	wchan, errWchan := os.ReadFile(dir + "/wchan")
+	if err := errors.Join(errStat, errWchan); err != nil {
+		t.Fatal(err)
+	}
 	if !strings.Contains(string(stat), ") D ") || string(wchan) != "request_wait_answer" {
 		t.Errorf("%s %s", wchan, stat)
 	}
 	fs.Answer()
-	if !p.gone(patience) {
+	if !p.Gone(patience) {
 		t.Error("an answer did not free it")
 	}
 	_ = asker.Wait()
