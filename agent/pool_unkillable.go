@@ -84,6 +84,9 @@ func (p *pool) stuckLaunchers() *Error {
 			continue
 		}
 		s := lookStuck(l.process.pid)
+		if !s.held() {
+			continue
+		}
 		if count, one = count+1, s.String(); !l.toldStuck {
 			l.toldStuck = true
 			p.emit(launcherUnkillable, s.fields()...)

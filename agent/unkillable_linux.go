@@ -12,8 +12,13 @@ import (
 	"time"
 )
 
-// unkillableAfter is how long a process may outlive the first KILL before it counts as one that nobody can end.
-const unkillableAfter = 5 * time.Second
+const (
+	// unkillableAfter is how long a process may outlive the first KILL before it counts as one that nobody can end, if the kernel says
+	// that it is held.
+	unkillableAfter = 5 * time.Second
+	// lookAgain is when one that is not held is looked at again.
+	lookAgain = time.Second
+)
 
 // stuck is what the kernel says of a process that got KILL and is still there.
 type stuck struct {
@@ -26,7 +31,7 @@ type stuck struct {
 // lookStuck reads it of the thread that keeps the process: its leader may be a zombie while another one waits in the kernel.
 func lookStuck(pid int) stuck {
 	s := stuck{pid: pid, state: "?"}
-	dirs, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	dirs, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid)) // none: it is gone
 	for _, dir := range dirs {
 		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 		at := bytes.LastIndexByte(stat, ')')
@@ -71,6 +76,9 @@ func childrenOf(pid int) (children []int) {
 	}
 	return children
 }
+
+// held says that it is the kernel or a tracer that keeps it, and not a host that had no time to let it die.
+func (s stuck) held() bool { return s.state == "D" || s.state == "t" || s.tracer != 0 }
 
 func (s stuck) String() string {
 	text := fmt.Sprintf("process %d is in state %s", s.pid, s.state)

@@ -99,6 +99,10 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 // overdue is called when the present rung's deadline has passed.
 func (w *worker) overdue(now time.Time) {
 	next := endOrder{stage: w.life.stage + 1}
+	if next.stage == endUnkillable && !lookStuck(w.process.pid).held() {
+		w.life.deadlines.end = now.Add(lookAgain)
+		return
+	}
 	if next.stage == endStop {
 		next.grace, next.why = w.cfg.Timeouts.Kill, "still running after the drain"
 	}
@@ -172,7 +176,7 @@ func (w *worker) drainEvents() {
 func (w *worker) waitDead() bool {
 	timer := time.NewTimer(killPatience)
 	defer timer.Stop()
-	for killed := false; ; {
+	for sent := false; ; {
 		select {
 		case <-w.dead:
 			return true
@@ -181,13 +185,16 @@ func (w *worker) waitDead() bool {
 				return false
 			}
 		case <-timer.C:
-			if killed {
-				w.unkillable(lookStuck(w.process.pid))
-				continue
-			}
-			killed = true
 			_ = w.process.signal(syscall.SIGKILL)
-			timer.Reset(unkillableAfter - killPatience)
+			switch s := lookStuck(w.process.pid); {
+			case !sent:
+				sent = true
+				timer.Reset(unkillableAfter - killPatience)
+			case s.held():
+				w.unkillable(s)
+			default:
+				timer.Reset(lookAgain)
+			}
 		case ev := <-w.events:
 			w.hearLast(ev)
 		}
@@ -250,6 +257,7 @@ func (w *worker) waitKeeper() bool {
 	go func() { _ = w.keeper.wait(); close(gone) }()
 	timer := time.NewTimer(w.cfg.Timeouts.Kill + keeperPatience)
 	defer timer.Stop()
+	tellKill := true
 	for waiting := true; waiting; {
 		select {
 		case <-gone:
@@ -264,13 +272,17 @@ func (w *worker) waitKeeper() bool {
 				_ = w.keeperLink.send(plainOrder{Op: "kill"})
 			}
 		case <-timer.C:
-			if s := w.lookKeeper(); s.pid != w.keeper.pid || killed(s.pid) {
+			switch s := w.lookKeeper(); {
+			case s.held() && killed(s.pid):
 				w.unkillable(s)
-				continue
+			case !tellKill:
+				timer.Reset(lookAgain)
+			default:
+				tellKill = false
+				w.emit(keeperKilled, slog.Int("keeper_pid", w.keeper.pid))
+				_ = w.keeper.signal(syscall.SIGKILL)
+				timer.Reset(unkillableAfter)
 			}
-			w.emit(keeperKilled, slog.Int("keeper_pid", w.keeper.pid))
-			_ = w.keeper.signal(syscall.SIGKILL)
-			timer.Reset(unkillableAfter)
 		}
 	}
 	left := w.cgroup.close(cgroupPatience)
@@ -290,8 +302,8 @@ func (w *worker) waitKeeper() bool {
 // lookKeeper is who keeps the keeper from its end: a child that outlives KILL, or the keeper itself.
 func (w *worker) lookKeeper() stuck {
 	for _, pid := range childrenOf(w.keeper.pid) {
-		if killed(pid) {
-			return lookStuck(pid)
+		if s := lookStuck(pid); s.held() && killed(pid) {
+			return s
 		}
 	}
 	return lookStuck(w.keeper.pid)

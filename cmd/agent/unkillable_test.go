@@ -289,3 +289,68 @@ pools:
 	}
 	fs.Answer()
 }
+
+// escaping is an adapter whose worker leaves a child behind that left its session and has an empty environment.
+const escaping = `
+import os, subprocess
+import pitboss
+
+class Escaping(pitboss.Adapter):
+    def setup(self):
+        self.child = subprocess.Popen(["sleep", "611"], start_new_session=True, env={})
+
+    @pitboss.tool
+    def child_pid(self) -> int:
+        return self.child.pid
+`
+
+// TestAnAgentInUninterruptibleSleep: one of its threads hangs in the kernel when it is killed, so the process does not end, its sockets
+// stay open and its children stay its own. The watchdog ends everything below it all the same, and names it.
+func TestAnAgentInUninterruptibleSleep(t *testing.T) {
+	h := newHost(t)
+	fs := h.hangingFS()
+	must(t, os.WriteFile(h.path("escaping.py"), []byte(escaping), 0o644))
+	s := h.serve(`
+watchdog: {agent_timeout: 3s}
+pools: [{name: default, adapter: escaping.py, workers: 2, timeouts: {kill: 300ms}}]
+`)
+	st, _ := h.status()
+	var below []int
+	for _, w := range st.Pools[0].Workers {
+		below = append(below, w.PID, w.KeeperPID)
+		for _, child := range children(t, w.PID) {
+			below = append(below, child)
+		}
+	}
+	if len(below) != 6 {
+		t.Fatalf("%d processes below the launcher", len(below))
+	}
+	below = append(below, st.Pools[0].LauncherPID)
+	must(t, os.Remove(h.path("pitboss.yaml")))
+	must(t, os.Symlink(fs.Path("x"), h.path("pitboss.yaml")))
+	must(t, syscall.Kill(st.Agent.PID, syscall.SIGHUP))
+	h.await("asked", func() bool { return fs.Asked() == 1 })
+	h.pitboss("call", "child_pid").want(t, 0) // it serves on
+	began := time.Now()
+	must(t, syscall.Kill(st.Agent.PID, syscall.SIGKILL))
+	if code := s.exit(); code != exitInternal {
+		t.Errorf("exit code %d", code)
+	}
+	if took := time.Since(began); took > 3*time.Second+2*time.Second+2*5*time.Second+5*time.Second { // silence, stacks, two waits for death; noise
+		t.Errorf("it took %s", took)
+	}
+	for _, pid := range below {
+		if processLives(pid) {
+			t.Errorf("process %d is left; log:\n%s", pid, s.log())
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	log := s.log()
+	for _, want := range []string{`"survivor_count":1,`, fmt.Sprintf(`"survivors":[{"pid":%d,`, st.Agent.PID), `"state":"D"`, `"wchan":"request_wait_answer"`} {
+		if !strings.Contains(log, want) {
+			t.Errorf("no %s in\n%s", want, log)
+		}
+	}
+	fs.Answer()
+	h.await("gone", func() bool { return syscall.Kill(st.Agent.PID, 0) != nil || inState(st.Agent.PID, 'Z') })
+}
