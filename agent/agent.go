@@ -79,6 +79,7 @@ type Agent struct {
 	naming       sync.Mutex   // held while the holder of something is looked for among all processes
 	config       Config       // as it is carried out; guarded by reloading once Run has begun
 	poolsMu      sync.Mutex   // held while pools come, go or are told to stop
+	behind       []string     // processes that outlive KILL; guarded by poolsMu
 	leaving      []*pool      // removed ones that may not have ended; guarded by poolsMu
 	poolRuns     sync.WaitGroup
 
@@ -230,6 +231,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loops.Wait()
 	a.children.close()
 	a.record.close()
+	if len(a.behind) > 0 { // the pools, which wrote it, have been joined
+		return &LeftBehindError{a.behind}
+	}
 	return nil
 }
 

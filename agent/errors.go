@@ -65,6 +65,8 @@ type PostMortem struct {
 	Killer string `json:"killer,omitempty"`
 	// Evidence is what the kill was decided on, as the kernel's counters that showed no progress; empty for a plain order.
 	Evidence string `json:"evidence,omitempty"`
+	// Unkillable says which process outlives SIGKILL and where the kernel holds it; empty for an end that came.
+	Unkillable string `json:"unkillable,omitempty"`
 	// Call and Tool are what it ran; 0 and empty when it was idle.
 	Call uint64 `json:"call,omitempty"`
 	Tool string `json:"tool,omitempty"`
@@ -84,6 +86,8 @@ type PostMortem struct {
 func (p *PostMortem) Cause() string {
 	end := "ended without a status that anybody saw"
 	switch {
+	case p.Unkillable != "":
+		end = "outlives SIGKILL: " + p.Unkillable
 	case p.Signal != "":
 		end = "died by " + p.Signal
 	case p.Code != nil:

@@ -225,7 +225,7 @@ func (v *workerShown) status(w *worker, tier, lastExit string) WorkerStatus {
 	}
 	s := WorkerStatus{ID: w.id, Index: w.index, Generation: w.generation, PID: v.pid, PGID: v.pid, KeeperPID: v.keeper,
 		State: string(v.state), Tier: tier, InFlight: inFlight, CallsTotal: v.calls, Heartbeat: v.heartbeat,
-		UptimeS: time.Since(w.born).Seconds(), LastExit: lastExit}
+		UptimeS: time.Since(w.born).Seconds(), LastExit: lastExit, Unkillable: v.unkillable}
 	s.Doing, s.DoingS = v.doing.shown()
 	if v.pid != 0 && w.out != nil { // out is set without the lock, before pid is shown under it: this order, or it is a race
 		s.LinesDropped = w.out.dropped.Load()

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -44,6 +45,10 @@ type launcher struct {
 	heard                     chan struct{} // its link has been read to the end
 	end                       string        // how it ended; set before dead is closed
 	dead                      chan struct{} // the process has ended and is reaped
+	left                      chan struct{} // it outlives KILL, and the agent ends
+	killedAt                  atomic.Int64  // when it got KILL first, in ns of the agent's uptime; 0 if it did not
+	toldStuck                 bool          // owned by the pool's loop
+	uptime                    func() time.Duration
 
 	mu      sync.Mutex
 	doing   progress
@@ -63,13 +68,14 @@ type launcherSpec struct {
 	init       initOrder
 	timeout    time.Duration // for hello and for the preload
 	tellKill   func(pid int, why string)
+	uptime     func() time.Duration
 }
 
 // startLauncher starts the process; the caller then waits on ready, failed or dead. It is placed under the watchdog before
 // it gets its orders, and not by the caller: a silent watchdog must not hold up the pool's loop.
 func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, log *slog.Logger, sink outputSink) (*launcher, error) {
 	l := &launcher{pool: spec.pool, generation: spec.generation, children: c, guard: g, log: log, tellKill: spec.tellKill,
-		ready: make(chan struct{}), failed: make(chan struct{}), heard: make(chan struct{}), dead: make(chan struct{}),
+		ready: make(chan struct{}), failed: make(chan struct{}), heard: make(chan struct{}), dead: make(chan struct{}), left: make(chan struct{}), uptime: spec.uptime,
 		waiters: map[string]chan launcherReport{}, reaps: map[int]chan launcherReport{}}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -102,7 +108,9 @@ func startLauncher(spec launcherSpec, c *children, g *guard, buffers *buffers, l
 
 // waitDeath is the one who knows when the launcher is gone: by pidfd, not by EOF, which a leaked descriptor could delay.
 func (l *launcher) waitDeath() {
-	_ = l.process.wait()
+	if l.process.wait() != nil {
+		return // left behind
+	}
 	status, err := l.children.reap(l.process)
 	if err != nil {
 		l.log.Error("cannot reap a launcher", "pool", l.pool, "pid", l.process.pid, "cause", err)
@@ -151,7 +159,7 @@ func (l *launcher) read(spec launcherSpec, buffers *orderBuffers) {
 	defer close(l.heard)
 	if err := l.guard.guard(guardLauncher, "launcher "+spec.pool, l.process); err != nil {
 		l.fail(asError(err, l.pool))
-		_ = l.process.signal(syscall.SIGKILL)
+		l.kill()
 		return
 	}
 	for {
@@ -160,11 +168,13 @@ func (l *launcher) read(spec launcherSpec, buffers *orderBuffers) {
 			select {
 			case <-l.dead: // our own close
 				return
+			case <-l.left:
+				return
 			default:
 			}
 			if !linkEnded(err) {
 				l.log.Error("launcher spoke nonsense; killing it", "pool", l.pool, "pid", l.process.pid, "cause", err)
-				_ = l.process.signal(syscall.SIGKILL)
+				l.kill()
 			}
 			return
 		}
@@ -198,20 +208,20 @@ func (l *launcher) hello(spec launcherSpec, r launcherReport) {
 	if r.Version != ipc.Version {
 		l.fail(&Error{Reason: PoolFailed, Pool: l.pool,
 			Message: fmt.Sprintf("the Python half is version %q, this agent %s: another `pitboss` was imported first (a .pth file?); remove it from %s", r.Version, ipc.Version, r.Executable)})
-		_ = l.process.signal(syscall.SIGKILL)
+		l.kill()
 		return
 	}
 	if r.PID != l.process.pid || r.PPID != os.Getpid() {
 		l.fail(&Error{Reason: PoolFailed, Pool: l.pool, Type: "PYTHON_IS_WRAPPER",
 			Message: fmt.Sprintf("interpreter %q is a wrapper that runs Python as its child (pid %d, child of %d); name the interpreter itself: %s",
 				spec.python.path, r.PID, r.PPID, r.Executable)})
-		_ = l.process.signal(syscall.SIGKILL)
+		l.kill()
 		return
 	}
 	l.python, l.executable = r.Python, r.Executable
 	if err := l.link.send(spec.init); err != nil {
 		l.log.Error("cannot send a launcher its orders", "pool", l.pool, "cause", err)
-		_ = l.process.signal(syscall.SIGKILL)
+		l.kill()
 	}
 }
 
@@ -307,7 +317,19 @@ func (l *launcher) spawn(order spawnOrder, files []*os.File) (<-chan launcherRep
 func (l *launcher) stop() { _ = l.link.send(plainOrder{Op: "stop"}) }
 
 // kill ends it at once; its keepers fall to the agent and serve on.
-func (l *launcher) kill() { _ = l.process.signal(syscall.SIGKILL) }
+func (l *launcher) kill() {
+	l.killedAt.CompareAndSwap(0, int64(l.uptime()))
+	_ = l.process.signal(syscall.SIGKILL)
+}
+
+func (l *launcher) isDead() bool {
+	select {
+	case <-l.dead:
+		return true
+	default:
+		return false
+	}
+}
 
 // close waits for the death and joins the goroutines.
 func (l *launcher) close() {

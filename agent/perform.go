@@ -188,7 +188,7 @@ func (p *pool) overrun(w *worker, c *call, told chan<- bool) {
 // timedOut is the outcome of a call that overran. It waits for the proof of its worker's death, which carries the stack.
 func (p *pool) timedOut(w *worker, c *call, req *Request) (*Result, error) {
 	p.countError()
-	patience := time.NewTimer(dumpLimit + 2*killPatience)
+	patience := time.NewTimer(dumpLimit + killPatience) // shorter than what client libraries wait beyond the deadline
 	defer patience.Stop()
 	for {
 		select {
@@ -196,7 +196,7 @@ func (p *pool) timedOut(w *worker, c *call, req *Request) (*Result, error) {
 			return nil, p.timeoutError(w, c, req, died)
 		case <-c.frames: // an answer after the deadline: the worker is condemned all the same
 		case <-patience.C:
-			return nil, p.timeoutError(w, c, req, nil)
+			return nil, p.timeoutError(w, c, req, p.outlivesSoFar(w))
 		}
 	}
 }
@@ -207,8 +207,23 @@ func (p *pool) timeoutError(w *worker, c *call, req *Request, died *Error) *Erro
 		Message: fmt.Sprintf("call to %q did not end within %s; its worker %s was killed and is being replaced", c.tool, req.Timeout, w.id)}
 	if died != nil {
 		e.PostMortem, e.Traceback = died.PostMortem, died.Traceback
+		if died.PostMortem.Unkillable != "" {
+			e.Message = fmt.Sprintf("call to %q did not end within %s; its worker %s outlives SIGKILL (%s), another takes its place",
+				c.tool, req.Timeout, w.id, died.PostMortem.Unkillable)
+		}
 	}
 	return e
+}
+
+// outlivesSoFar is what can be told of a condemned worker before the verdict: where the kernel holds it.
+func (p *pool) outlivesSoFar(w *worker) *Error {
+	p.mu.Lock()
+	pid, exited, ended := w.shown.pid, w.shown.exited, p.workers[w.id] != w
+	p.mu.Unlock()
+	if exited || ended || !killed(pid) {
+		return nil
+	}
+	return &Error{PostMortem: &PostMortem{Unkillable: lookStuck(pid).String(), Uptime: time.Since(w.born).Round(time.Millisecond).String()}}
 }
 
 // abandoned ends a call whose client is gone.

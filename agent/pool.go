@@ -30,6 +30,7 @@ type pool struct {
 	tools    map[string]Tool
 	failure  *Error // why nobody can start; set while phase is poolFailed
 	launcher *launcher
+	left     bool              // somebody who outlives KILL was left behind; set while the agent stops
 	lastExit map[int]string    // how the previous worker of an index ended
 	waits    map[int]waitShown // what an index waits for before its next start
 	calls    uint64
@@ -190,13 +191,8 @@ func (p *pool) markEnding(w *worker, stage endStage) {
 // exited is called when a worker's process is dead and its last words are heard: its call fails with the post-mortem.
 func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 	p.mu.Lock()
-	p.withdraw(w)
-	c := w.shown.current
-	if c != nil && c.ticket.place.worker == w.id { // else it was not sent, and is tried elsewhere
-		c.ticket.place.answered = true
-	}
-	w.shown.current, w.shown.exited = nil, true
-	p.tellDrain()
+	c := p.takeCall(w)
+	w.shown.exited = true
 	starting := w.shown.readyAt.IsZero()
 	p.transition(w, eventExited)
 	if pm != nil {
@@ -217,9 +213,23 @@ func (p *pool) exited(w *worker, pm *PostMortem, failure *Error) {
 			c.ended <- w.died(pm)
 		}
 	}
-	p.loop.report(exitReport{worker: w, failure: failure, starting: starting,
-		ordered: failure == nil && (w.life.ordered || w.life.stage != notEnding)})
+	if !w.life.unkillable { // else it was reported as that
+		p.loop.report(exitReport{worker: w, failure: failure, starting: starting,
+			ordered: failure == nil && (w.life.ordered || w.life.stage != notEnding)})
+	}
 	p.poke()
+}
+
+// takeCall takes a worker that answers no more out of dispatch, and its call from it; p.mu is held.
+func (p *pool) takeCall(w *worker) *call {
+	p.withdraw(w)
+	c := w.shown.current
+	if c != nil && c.ticket.place.worker == w.id { // else it was not sent, and is tried elsewhere
+		c.ticket.place.answered = true
+	}
+	w.shown.current = nil
+	p.tellDrain()
+	return c
 }
 
 func (p *pool) showProcess(w *worker) {

@@ -36,6 +36,10 @@ func (p *pool) keepLauncher(now time.Time) *launcher {
 			return nil
 		}
 	}
+	if stuck := p.stuckLaunchers(); stuck != nil {
+		s.failures, s.failure, s.notYet = max(s.failures, startTries), stuck, now.Add(time.Second)
+		return nil
+	}
 	if now.Before(s.notYet) {
 		return nil
 	}
@@ -74,9 +78,15 @@ func (p *pool) newLauncher(cfg *poolSettings) (*launcher, error) {
 		case <-l.failed:
 		case <-timeout.C:
 			l.fail(failf(PoolFailed, "launcher of pool %q was not ready within %s (it was %s)", p.name, cfg.Timeouts.Start, l.progress()))
+		case <-l.left:
+			return
 		}
 		p.poke()
-		<-l.dead
+		select {
+		case <-l.dead:
+		case <-l.left:
+			return
+		}
 		p.emit(launcherExited, slog.Int("pid", l.process.pid), slog.Int("generation", l.generation), slog.String("end", l.end))
 		p.poke()
 	})
@@ -120,7 +130,7 @@ func (p *pool) launcherHangs(l *launcher) {
 
 func (p *pool) launcherSpec(cfg *poolSettings, generation int) launcherSpec {
 	return launcherSpec{pool: p.name, generation: generation, python: cfg.py, library: p.agent.library, env: p.launcherEnv(),
-		timeout: cfg.Timeouts.Start, tellKill: func(pid int, why string) { p.emit(launcherKilled, slog.Int("pid", pid), slog.String("why", why)) },
+		timeout: cfg.Timeouts.Start, uptime: p.agent.uptime, tellKill: func(pid int, why string) { p.emit(launcherKilled, slog.Int("pid", pid), slog.String("why", why)) },
 		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.name, Generation: generation, Parent: p.agent.pid,
 			Start: cfg.Start, Preload: append([]string{}, cfg.Preload...), Path: []string{cfg.Workdir}, Workdir: cfg.Workdir}}
 }

@@ -193,6 +193,9 @@ type tally struct {
 // tree of a dead one is proven empty. It returns the time of the next start that has to wait.
 func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 	tallies, starting, desired := p.count()
+	p.mu.Lock()
+	full := p.tooManyUnkillable() != nil
+	p.mu.Unlock()
 	for i := range tallies {
 		t, s := tallies[i], &p.loop.slots[i]
 		if i >= desired {
@@ -211,6 +214,9 @@ func (p *pool) keepWorkers(now time.Time, l *launcher) (next time.Time) {
 		if now.Before(s.notYet) {
 			next = earlier(next, s.notYet)
 			continue
+		}
+		if full {
+			continue // a process that ends pokes the loop
 		}
 		if starting >= p.cfg().StartParallel {
 			continue // the next worker that is ready pokes the loop
@@ -346,7 +352,7 @@ func (p *pool) startFailure() *Error {
 			return s.failure
 		}
 	}
-	return nil
+	return p.tooManyUnkillable()
 }
 
 // derive is the pool's phase as a pure function.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"slices"
 	"time"
 )
 
@@ -31,6 +32,7 @@ func (p *pool) turnStopping(now time.Time, how stopRequest) (next time.Time, sto
 		left = append(left, w)
 	}
 	p.mu.Unlock()
+	p.leaveUnkillable()
 	for _, w := range left {
 		p.stopWorker(w, how, queued > 0)
 	}
@@ -85,17 +87,25 @@ func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
 		}
 	}
 	for _, l := range p.loop.running {
-		select {
-		case <-l.dead:
-		default:
-			if now.Before(p.loop.stopBy) {
-				return p.loop.stopBy, false
+		switch {
+		case l.isDead():
+		case l.killedAt.Load() == 0 && !p.hasLeft() && now.Before(p.loop.stopBy):
+			return p.loop.stopBy, false
+		case l.killedAt.Load() == 0:
+			if !p.hasLeft() { // else it waits for a keeper that waits for who was left
+				l.tellKill(l.process.pid, "it does not end at the stop")
 			}
-			l.tellKill(l.process.pid, "it does not end at the stop")
 			l.kill()
-			return now.Add(time.Second), false
+			return now.Add(unkillableAfter), false
+		default:
+			if wait := time.Duration(l.killedAt.Load()) + unkillableAfter - p.agent.uptime(); wait > 0 || !p.agent.draining.Load() {
+				return now.Add(max(wait, time.Second)), false
+			}
+			p.agent.leaveBehind(lookStuck(l.process.pid))
+			l.leave()
 		}
 	}
+	p.loop.running = slices.DeleteFunc(p.loop.running, func(l *launcher) bool { return !l.isDead() })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.setPhase(poolStopped, nil)

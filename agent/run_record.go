@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -161,10 +162,24 @@ func (r *runRecord) add(what string, p *pidfd) error {
 	if r.lines++; r.lines > recordSlack+2*len(r.live) {
 		return r.compact()
 	}
-	if _, err := r.file.Write(append(line, '\n')); err != nil {
+	if err := r.append(append(line, '\n')); err != nil {
 		return fmt.Errorf("cannot record %s: %w", what, err)
 	}
 	return nil
+}
+
+// append writes one line whole or not at all: what a full file system has taken of it would spoil the next one, and with it the
+// record; mu is held.
+func (r *runRecord) append(line []byte) error {
+	end, err := r.file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	if _, err = r.file.Write(line); err == nil {
+		return nil
+	}
+	_, seek := r.file.Seek(end, io.SeekStart)
+	return errors.Join(err, r.file.Truncate(end), seek)
 }
 
 func (r *runRecord) close() {

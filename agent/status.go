@@ -84,7 +84,8 @@ type WorkerStatus struct {
 	PSSBytes     int64           `json:"pss_bytes"` // its proportional share: what is shared counts once over all workers
 	UptimeS      float64         `json:"uptime_s"`
 	LinesDropped uint64          `json:"lines_dropped"`
-	LastExit     string          `json:"last_exit,omitempty"` // how the previous worker of this index ended
+	Unkillable   string          `json:"unkillable,omitempty"` // which process outlives KILL, and where the kernel holds it
+	LastExit     string          `json:"last_exit,omitempty"`  // how the previous worker of this index ended
 }
 
 // HeartbeatStatus is the failure detector's view of one worker.

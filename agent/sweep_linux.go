@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -135,7 +136,9 @@ func (w *sweeper) killAll() (killed int, left []int) {
 		left = nil
 		for _, t := range targets {
 			w.seen[t.pid] = t.start
-			left = append(left, t.pid)
+			if !slices.Contains(left, t.pid) { // recorded and marked
+				left = append(left, t.pid)
+			}
 			_ = unix.PidfdSendSignal(t.fd, syscall.SIGKILL, nil, 0)
 		}
 		for _, t := range targets {

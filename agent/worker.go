@@ -15,7 +15,7 @@ const (
 	// killPatience is how long a keeper may take to carry out an order to kill before the agent kills the worker itself.
 	killPatience = 2 * time.Second
 	// keeperPatience is how long a keeper may take to empty a tree after its last KILL before it is killed in turn, which
-	// hands its children to the launcher.
+	// hands its children to the launcher; not if the kernel says that one of them outlives KILL.
 	keeperPatience = 5 * time.Second
 	// cutPatience is the time between EOF on a worker's socket and the verdict that the link is cut while the process
 	// lives: a dying process closes its sockets a moment before its pidfd becomes readable.
@@ -78,6 +78,8 @@ type workerLife struct {
 	proven    bool // its keeper has ended with status 0, or it never had one: its tree is empty
 	mute      bool // its keeper's link is at its end: no word on the worker's end will come
 	killed    int  // processes that its keeper had to kill of what it left
+	// unkillable says that the verdict was told, and with it how its slot and its call ended.
+	unkillable bool
 }
 
 // workerShown is what others see of a worker; every access holds pool.mu.
@@ -90,6 +92,7 @@ type workerShown struct {
 	pid, keeper int
 	readyAt     time.Time
 	exited      bool        // the process is dead
+	unkillable  string      // who outlives KILL and where the kernel holds it; empty for nobody
 	condemned   bool        // a KILL is decided: what it still says (a stack dump wakes a sleep) is no answer
 	stop        stopRequest // how far the pool has told it to end
 }

@@ -13,12 +13,13 @@ import (
 type endStage int
 
 const (
-	notEnding    endStage = iota
-	endDrain              // DRAIN sent: the running call ends, then teardown, exit 0
-	endStop               // the keeper's ladder: TERM, grace, KILL
-	endKill               // the keeper was told to kill at once
-	endKillSelf           // the keeper did not: the agent killed the worker by its pidfd
-	endKillGuard          // the keeper was killed: its children fall to the launcher
+	notEnding     endStage = iota
+	endDrain               // DRAIN sent: the running call ends, then teardown, exit 0
+	endStop                // the keeper's ladder: TERM, grace, KILL
+	endKill                // the keeper was told to kill at once
+	endKillSelf            // the keeper did not: the agent killed the worker by its pidfd
+	endUnkillable          // it outlives every KILL: a substitute starts, and its keeper waits for it
+	endLeave               // the agent ends and leaves it behind, named
 )
 
 // endOrder is an order to end a worker. A later order never weakens an earlier one.
@@ -82,9 +83,11 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 	case endKillSelf:
 		w.cgroup.kill()
 		_ = w.process.signal(syscall.SIGKILL)
-		w.life.deadlines.end = now.Add(keeperPatience)
-	case endKillGuard:
-		_ = w.keeper.signal(syscall.SIGKILL)
+		w.life.deadlines.end = now.Add(unkillableAfter - killPatience)
+	case endUnkillable:
+		w.unkillable(lookStuck(w.process.pid))
+		w.life.deadlines.end = time.Time{}
+	case endLeave:
 		w.life.deadlines.end = time.Time{}
 	}
 	w.life.deadlines.start, w.life.deadlines.beat = time.Time{}, time.Time{}
@@ -96,6 +99,10 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 // overdue is called when the present rung's deadline has passed.
 func (w *worker) overdue(now time.Time) {
 	next := endOrder{stage: w.life.stage + 1}
+	if next.stage == endUnkillable && !lookStuck(w.process.pid).held() {
+		w.life.deadlines.end = now.Add(lookAgain)
+		return
+	}
 	if next.stage == endStop {
 		next.grace, next.why = w.cfg.Timeouts.Kill, "still running after the drain"
 	}
@@ -105,14 +112,19 @@ func (w *worker) overdue(now time.Time) {
 // end is everything after the process's death or a failed launch: last words, post-mortem, proof of emptiness.
 func (w *worker) end() {
 	if w.process != nil {
-		w.waitDead()
+		if w.life.stage == endLeave || !w.waitDead() {
+			w.leave(lookStuck(w.process.pid))
+			return
+		}
 		w.life.died = time.Now()
 		w.hearLastWords()
 	}
 	w.pool.exited(w, w.postMortem(), w.life.failure)
 	w.life.proven = w.keeper == nil
 	if w.keeper != nil {
-		w.waitKeeper()
+		if !w.waitKeeper() {
+			return
+		}
 		w.cleanedUp()
 	}
 	if w.crash != nil {
@@ -161,16 +173,29 @@ func (w *worker) drainEvents() {
 	}
 }
 
-// waitDead makes sure of the process's death after a launch that failed late.
-func (w *worker) waitDead() {
+// waitDead makes sure of the process's death after a launch that failed late; false if it is to be left behind.
+func (w *worker) waitDead() bool {
 	timer := time.NewTimer(killPatience)
 	defer timer.Stop()
-	for {
+	for sent := false; ; {
 		select {
 		case <-w.dead:
-			return
+			return true
+		case o := <-w.orders:
+			if o.stage == endLeave {
+				return false
+			}
 		case <-timer.C:
 			_ = w.process.signal(syscall.SIGKILL)
+			switch s := lookStuck(w.process.pid); {
+			case !sent:
+				sent = true
+				timer.Reset(unkillableAfter - killPatience)
+			case s.held():
+				w.unkillable(s)
+			default:
+				timer.Reset(lookAgain)
+			}
 		case ev := <-w.events:
 			w.hearLast(ev)
 		}
@@ -225,14 +250,16 @@ func (w *worker) hearLast(ev workerEvent) {
 	}
 }
 
-// waitKeeper waits until the keeper is gone and collects its status.
-func (w *worker) waitKeeper() {
+// waitKeeper waits until the keeper is gone and collects its status; false if it and what it guards were left behind. A keeper that
+// does not come to its end is killed, unless what keeps it is a process that outlives KILL: nobody else would do better.
+func (w *worker) waitKeeper() bool {
 	began := time.Now()
 	gone := make(chan struct{})
 	go func() { _ = w.keeper.wait(); close(gone) }()
 	timer := time.NewTimer(w.cfg.Timeouts.Kill + keeperPatience)
 	defer timer.Stop()
 	var late <-chan time.Time
+	tellKill := true
 	for gone != nil || !w.life.mute { // what it had to kill is its last word, and may be read a moment after its death
 		select {
 		case <-gone:
@@ -242,12 +269,25 @@ func (w *worker) waitKeeper() {
 		case ev := <-w.events:
 			w.hearLast(ev)
 		case o := <-w.orders:
-			if o.stage >= endKill {
+			switch {
+			case o.stage == endLeave:
+				w.leave(w.lookKeeper())
+				return false
+			case o.stage >= endKill:
 				_ = w.keeperLink.send(plainOrder{Op: "kill"})
 			}
 		case <-timer.C:
-			w.emit(keeperKilled, slog.Int("keeper_pid", w.keeper.pid))
-			_ = w.keeper.signal(syscall.SIGKILL)
+			switch s := w.lookKeeper(); {
+			case s.held() && killed(s.pid):
+				w.unkillable(s)
+			case !tellKill:
+				timer.Reset(lookAgain)
+			default:
+				tellKill = false
+				w.emit(keeperKilled, slog.Int("keeper_pid", w.keeper.pid))
+				_ = w.keeper.signal(syscall.SIGKILL)
+				timer.Reset(unkillableAfter)
+			}
 		}
 	}
 	left := w.cgroup.close(cgroupPatience)
@@ -262,6 +302,17 @@ func (w *worker) waitKeeper() {
 		w.life.proven = status == 0
 		w.emitCleanup(began, status, left == nil, survivors)
 	}
+	return true
+}
+
+// lookKeeper is who keeps the keeper from its end: a child that outlives KILL, or the keeper itself.
+func (w *worker) lookKeeper() stuck {
+	for _, pid := range childrenOf(w.keeper.pid) {
+		if s := lookStuck(pid); s.held() && killed(pid) {
+			return s
+		}
+	}
+	return lookStuck(w.keeper.pid)
 }
 
 // postMortem puts together what is known of the end.

@@ -46,6 +46,9 @@ func (w *worker) serve() {
 		case o := <-w.orders:
 			w.life.ordered = true
 			w.escalate(o, time.Now())
+			if w.life.stage == endLeave {
+				return
+			}
 		case <-timer.C:
 			w.expire(time.Now())
 		}

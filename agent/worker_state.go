@@ -13,7 +13,9 @@ const (
 	stateHeld     workerState = "held"     // stopped, frozen or blocked: gets no call; out by an answer or held_limit/blocked_limit
 	stateDraining workerState = "draining" // its call may end; out by its exit or timeouts.drain
 	stateStopping workerState = "stopping" // condemned; out by the ladder, which ends in KILL
-	stateGone     workerState = "gone"     // the process is dead; only its keeper may still be at work
+	// stateUnkillable is a process that outlives KILL, as in uninterruptible sleep; out by its exit. It has a substitute.
+	stateUnkillable workerState = "unkillable"
+	stateGone       workerState = "gone" // the process is dead; only its keeper may still be at work
 )
 
 // workerEventKind is what can happen to a worker.
@@ -27,12 +29,13 @@ const (
 	eventWelcome   workerEventKind = "welcome"
 	eventDrain     workerEventKind = "drain"
 	eventKill      workerEventKind = "kill"
+	eventOutlives  workerEventKind = "outlives KILL"
 	eventExited    workerEventKind = "exited"
 )
 
-var workerStates = [...]workerState{stateStarting, stateReady, stateBusy, stateHeld, stateDraining, stateStopping, stateGone}
+var workerStates = [...]workerState{stateStarting, stateReady, stateBusy, stateHeld, stateDraining, stateStopping, stateUnkillable, stateGone}
 
-var workerEvents = [...]workerEventKind{eventReady, eventCallBegan, eventCallEnded, eventHold, eventWelcome, eventDrain, eventKill, eventExited}
+var workerEvents = [...]workerEventKind{eventReady, eventCallBegan, eventCallEnded, eventHold, eventWelcome, eventDrain, eventKill, eventOutlives, eventExited}
 
 // workerMachine is the table: what is absent is an error and changes nothing. It is never written to.
 var workerMachine = map[workerState]map[workerEventKind]workerState{
@@ -43,8 +46,10 @@ var workerMachine = map[workerState]map[workerEventKind]workerState{
 	// One that is held while it starts is ready only then, too.
 	stateHeld:     {eventReady: stateHeld, eventCallEnded: stateHeld, eventWelcome: stateReady, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
 	stateDraining: {eventReady: stateDraining, eventCallEnded: stateDraining, eventHold: stateDraining, eventWelcome: stateDraining, eventDrain: stateDraining, eventKill: stateStopping, eventExited: stateGone},
-	stateStopping: {eventReady: stateStopping, eventHold: stateStopping, eventWelcome: stateStopping, eventDrain: stateStopping, eventKill: stateStopping, eventExited: stateGone},
-	stateGone:     {},
+	stateStopping: {eventReady: stateStopping, eventHold: stateStopping, eventWelcome: stateStopping, eventDrain: stateStopping, eventKill: stateStopping, eventOutlives: stateUnkillable, eventExited: stateGone},
+	// Every order to end it was given; what its interpreter still says is said by nobody who comes back.
+	stateUnkillable: {eventReady: stateUnkillable, eventHold: stateUnkillable, eventWelcome: stateUnkillable, eventDrain: stateUnkillable, eventKill: stateUnkillable, eventExited: stateGone},
+	stateGone:       {eventOutlives: stateGone}, // what it has left behind does
 }
 
 func (s workerState) next(event workerEventKind) (workerState, error) {

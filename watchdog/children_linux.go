@@ -41,28 +41,34 @@ func (c *children) list() []int32 {
 		return c.scan.children()
 	}
 	var pids []int32
-	var buf [4096]byte
 	for _, fd := range c.lists {
-		pid, inside := int32(0), false
-		for at := int64(0); ; {
-			n, err := unix.Pread(fd, buf[:], at)
-			if err != nil || n <= 0 {
-				break
-			}
-			at += int64(n)
-			for _, ch := range buf[:n] {
-				switch {
-				case ch >= '0' && ch <= '9':
-					pid, inside = pid*10+int32(ch-'0'), true
-				case inside:
-					pids = append(pids, pid)
-					pid, inside = 0, false
-				}
+		pids = appendPIDs(pids, fd)
+	}
+	return pids
+}
+
+// appendPIDs reads a list of children to its end.
+func appendPIDs(pids []int32, fd int) []int32 {
+	var buf [4096]byte
+	pid, inside := int32(0), false
+	for at := int64(0); ; {
+		n, err := unix.Pread(fd, buf[:], at)
+		if err != nil || n <= 0 {
+			break
+		}
+		at += int64(n)
+		for _, ch := range buf[:n] {
+			switch {
+			case ch >= '0' && ch <= '9':
+				pid, inside = pid*10+int32(ch-'0'), true
+			case inside:
+				pids = append(pids, pid)
+				pid, inside = 0, false
 			}
 		}
-		if inside {
-			pids = append(pids, pid)
-		}
+	}
+	if inside {
+		pids = append(pids, pid)
 	}
 	return pids
 }

@@ -82,43 +82,63 @@ func (p *procFiles) collect(now instant, late time.Duration) evidence {
 // times reads the schedstat of every thread.
 func (p *procFiles) times() map[string]usageTimes {
 	all := map[string]usageTimes{}
+	for _, tid := range p.tids() {
+		if f := strings.Fields(p.threadFile(tid, "schedstat")); len(f) >= 2 {
+			cpu, _ := strconv.ParseInt(f[0], 10, 64)
+			delay, _ := strconv.ParseInt(f[1], 10, 64)
+			all[tid] = usageTimes{time.Duration(cpu), time.Duration(delay)}
+		}
+	}
+	return all
+}
+
+// tids lists the threads.
+func (p *procFiles) tids() (names []string) {
 	if p.tasks < 0 {
-		return all
+		return nil
 	}
 	_, _ = unix.Seek(p.tasks, 0, unix.SEEK_SET)
 	buf := make([]byte, 4096)
 	for {
 		n, err := unix.ReadDirent(p.tasks, buf)
 		if err != nil || n <= 0 {
-			return all
+			return names
 		}
-		var names []string
-		_, _, names = unix.ParseDirent(buf[:n], -1, nil)
-		for _, tid := range names {
-			if f := strings.Fields(p.threadFile(tid, "schedstat")); len(f) >= 2 {
-				cpu, _ := strconv.ParseInt(f[0], 10, 64)
-				delay, _ := strconv.ParseInt(f[1], 10, 64)
-				all[tid] = usageTimes{time.Duration(cpu), time.Duration(delay)}
-			}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
+// children lists the living children of the process, of all its threads.
+func (p *procFiles) children() (living []int32) {
+	var pids []int32
+	for _, tid := range p.tids() {
+		p.withFile(p.tasks, tid+"/children", func(fd int) { pids = appendPIDs(pids, fd) })
+	}
+	for _, pid := range pids {
+		if state := statState(p.read(unix.AT_FDCWD, "/proc/"+itoa(pid)+"/stat")); state != 0 && state != 'Z' && state != 'X' {
+			living = append(living, pid)
 		}
 	}
+	return living
 }
 
 func (p *procFiles) threadFile(tid, name string) string { return p.read(p.tasks, tid+"/"+name) }
 
-// read opens a file for a moment, in the place of the spare descriptor.
-func (p *procFiles) read(dir int, name string) string {
+func (p *procFiles) read(dir int, name string) (text string) {
+	p.withFile(dir, name, func(fd int) { text = readFD(fd) })
+	return text
+}
+
+// withFile opens a file for a moment, in the place of the spare descriptor.
+func (p *procFiles) withFile(dir int, name string, use func(fd int)) {
 	if p.spare >= 0 {
 		_ = unix.Close(p.spare)
 	}
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	text := ""
-	if err == nil {
-		text = readFD(fd)
+	if fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		use(fd)
 		_ = unix.Close(fd)
 	}
 	p.reserve()
-	return text
 }
 
 // cgroupFrozen asks the agent's cgroup v2, wherever it has moved since it started; in a hybrid hierarchy it is mounted below

@@ -265,6 +265,7 @@ func (l *loop) look() {
 	v.fresh = l.sweeper.kill(phase)
 	if phase == sweeping && !l.agent.dead {
 		l.sweeper.killGuarded(&l.link.registry)
+		v.fresh += l.sweeper.killBelow(l.proc)
 	}
 	v.populated = populated(&l.link.registry, phase == sweeping)
 	if kind, ok := conclude(v); ok {
@@ -276,7 +277,7 @@ func (l *loop) look() {
 func (l *loop) conclude() int {
 	r := &l.link.registry
 	e := &l.engine
-	left := l.sweeper.survivors(r, !l.agent.dead)
+	left := l.sweeper.survivors(r, l.proc, !l.agent.dead)
 	o := outcome{exited: l.agent.reaped && l.agent.status.Exited(), code: l.agent.status.ExitStatus(), hello: e.hello, bye: e.bye,
 		cause: e.cause, killed: l.sweeper.ladder.killed, survivors: len(left)}
 	if o.certified() {

@@ -1,6 +1,7 @@
 package watchdog
 
 import (
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -47,6 +48,16 @@ func (s *sweeper) killGuarded(r *registry) {
 	}
 }
 
+// killBelow kills the children of an agent that cannot die. Nobody reaps them while it is there, so a number is still theirs. What
+// they leave behind falls to the agent in turn, and the next look finds it.
+func (s *sweeper) killBelow(agent *procFiles) int {
+	victims := s.ladder.victims(sweeping, agent.children())
+	for _, pid := range victims {
+		_ = unix.Kill(int(pid), unix.SIGKILL)
+	}
+	return len(victims)
+}
+
 // populated reports whether a pool's cgroup still holds a process, and kills there when the phase says so. cgroup.kill is not
 // sticky (a process may move in later), so it is written until the cgroup is empty.
 func populated(r *registry, kill bool) bool {
@@ -64,15 +75,22 @@ func populated(r *registry, kill bool) bool {
 }
 
 // survivors describes what is left.
-func (s *sweeper) survivors(r *registry, agentAlive bool) []survivor {
+func (s *sweeper) survivors(r *registry, agent *procFiles, agentAlive bool) []survivor {
 	var all []survivor
 	for _, pid := range s.kids.list() {
 		all = append(all, describe(pid, r.name(pid), s.errnos[pid]))
 	}
 	if agentAlive {
+		named := map[int32]bool{}
 		for _, g := range r.guards {
 			if !r.kernel.dead(int(g.fd)) {
+				named[int32(g.pid)] = true
 				all = append(all, describe(int32(g.pid), g.name, 0))
+			}
+		}
+		for _, pid := range agent.children() {
+			if !named[pid] {
+				all = append(all, describe(pid, "", 0))
 			}
 		}
 	}
@@ -86,12 +104,17 @@ func (s *sweeper) survivors(r *registry, agentAlive bool) []survivor {
 	return all
 }
 
-// describe reads what the kernel says about one process. It opens files: nothing is left to be killed by then.
+// describe reads what the kernel says about one process, of the thread that keeps it: the leader may be a zombie while another one
+// waits in the kernel. It opens files: nothing is left to be killed by then.
 func describe(pid int32, name string, errno syscall.Errno) survivor {
 	dir := "/proc/" + itoa(pid) + "/"
-	s := survivor{pid: pid, name: name, state: "?", wchan: readFile(dir + "wchan"), errno: int(errno)}
-	if c := statState(readFile(dir + "stat")); c != 0 {
-		s.state = string(rune(c))
+	s := survivor{pid: pid, name: name, state: "?", errno: int(errno)}
+	tasks, _ := os.ReadDir(dir + "task")
+	for _, task := range tasks {
+		thread := dir + "task/" + task.Name() + "/"
+		if c := statState(readFile(thread + "stat")); c != 0 && (s.state == "?" || s.state == "Z") {
+			s.state, s.wchan = string(rune(c)), readFile(thread+"wchan")
+		}
 	}
 	if _, after, ok := strings.Cut(readFile(dir+"status"), "\nTracerPid:\t"); ok {
 		line, _, _ := strings.Cut(after, "\n")

@@ -19,6 +19,7 @@ func Catalogue() []Scenario {
 		hostScenarios(),
 		releaseScenarios(),
 		thousandScenarios(),
+		faultScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)

@@ -15,15 +15,17 @@ import (
 
 // elsewhere are the events that other tests of this package bring about.
 var elsewhere = map[string]string{
-	"agent.swept":             "TestTheNextAgentSweeps",
-	"log.dropped":             "TestALogThatNobodyReadsBlocksNothing",
-	"pool.limit_not_enforced": "TestWithoutADelegatedCgroup",
-	"worker.release_waited":   "TestAWorkerWaitsForItsPort",
-	"worker.release_overdue":  "TestAWorkerWaitsForItsPort",
-	"admin.refused":           "TestEveryMethodClassByRealUsers",
-	"agent.stray_left":        "TestAProcessOfAnotherUserIsLeftAndNamed",
-	"cleanup.denied":          "TestAProcessOfAnotherUserIsLeftAndNamed",
-	"cleanup.survivor":        "TestAProcessOfAnotherUserIsLeftAndNamed",
+	"agent.swept":              "TestTheNextAgentSweeps",
+	"log.dropped":              "TestALogThatNobodyReadsBlocksNothing",
+	"pool.limit_not_enforced":  "TestWithoutADelegatedCgroup",
+	"worker.release_waited":    "TestAWorkerWaitsForItsPort",
+	"worker.release_overdue":   "TestAWorkerWaitsForItsPort",
+	"admin.refused":            "TestEveryMethodClassByRealUsers",
+	"agent.stray_left":         "TestAProcessOfAnotherUserIsLeftAndNamed",
+	"cleanup.denied":           "TestAProcessOfAnotherUserIsLeftAndNamed",
+	"cleanup.survivor":         "TestAProcessOfAnotherUserIsLeftAndNamed",
+	"worker.unkillable":        "TestAnUnkillableWorkerIsReplaced",
+	"pool.launcher.unkillable": "TestALauncherInUninterruptibleSleep",
 }
 
 const eventPools = `

@@ -262,7 +262,7 @@ func (r *privateRun) run(cfg agent.Config, fd int, args, command []string) error
 	}
 	wg.Wait()
 	if runErr != nil { // it could not even begin; that the call was cut off is only what came of it
-		return fail(exitUnavailable, "", "%w", runErr)
+		return runFailure(runErr)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -118,9 +119,18 @@ func serve(g *global, config, runtimeDir string, dieWithParent bool) error {
 	close(done)
 	<-signals
 	if err != nil {
-		return fail(exitUnavailable, "", "%w", err)
+		return runFailure(err)
 	}
 	return nil
+}
+
+// runFailure is the error of an agent that could not run, or could not end everything.
+func runFailure(err error) error {
+	var left *agent.LeftBehindError
+	if errors.As(err, &left) {
+		return fail(exitInternal, "they end when the kernel lets them go: a file system or device that does not answer, or a tracer", "%w", err)
+	}
+	return fail(exitUnavailable, "", "%w", err)
 }
 
 // serviceDir is the directory that a service manager has made for this service alone (RuntimeDirectory= of systemd.exec(5)); empty
