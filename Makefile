@@ -65,8 +65,9 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 containers: build $(TOOLS)/staticcheck ## the container examples: linted, validated as the API server does, built and run in namespaces (root)
 	cd examples/containers/check && go vet ./... && $(TOOLS)/staticcheck ./... && go test -count=1 -timeout 10m ./...
 
-chaos: build ## the kill matrix; ROUNDS per cell
-	go test -count=1 -timeout 60m -v -run 'TestKill|Control' ./agent/chaos -chaos.rounds=$(ROUNDS)
+chaos: build ## the catalogue of pitboss verify as tests; ROUNDS per cell of the kill matrix
+	go test -count=1 -timeout 60m -v -run 'TestCatalogue/(control|kill)' ./agent/chaos -chaos.rounds=$(ROUNDS)
+	go test -count=1 -timeout 30m -v -run 'TestCatalogue' -skip 'TestCatalogue/kill' ./agent/chaos
 
 fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
 	for dir in agent ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \

@@ -1,13 +1,8 @@
-// Package chaos kills parts of a real agent's tree and counts, by the operating system, what survives.
-//
-// Nothing here asks pitboss what it believes. A process belongs to a run if one of four witnesses says so, each of which
-// a process may escape, but not all of them at once: its environment carries the run's token; its arguments do; it holds a
-// file open whose path does; or it is in the run's cgroup (v2), which no process leaves by itself. The last one needs a
-// cgroup that the caller may write, and is used where there is one.
 package chaos
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,7 +13,10 @@ import (
 // TokenEnv is the variable by which a run's processes are told from all others.
 const TokenEnv = "PITBOSS_CHAOS_TOKEN"
 
-// Tree names the processes of one run.
+// Tree names the processes of one round. A process belongs to it if one of four witnesses says so, each of which a process may
+// escape, but not all of them at once: its environment carries the token; its arguments do; it holds a file open whose path
+// does; or it is in the round's cgroup (v2), which no process leaves by itself. The last one needs a cgroup that the caller may
+// write, and is used where there is one.
 type Tree struct {
 	Token  string // random, at least 16 characters
 	Cgroup string // directory of the run's cgroup, "" without one
@@ -63,18 +61,24 @@ func (t Tree) holds(dir string) bool {
 	return false
 }
 
-// members are the processes of the cgroup.
+// members are the processes of the cgroup and of those below it.
 func (t Tree) members() map[int]bool {
 	if t.Cgroup == "" {
 		return nil
 	}
-	text, _ := os.ReadFile(filepath.Join(t.Cgroup, "cgroup.procs"))
 	all := map[int]bool{}
-	for _, field := range strings.Fields(string(text)) {
-		if pid, err := strconv.Atoi(field); err == nil {
-			all[pid] = true
+	_ = filepath.WalkDir(t.Cgroup, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return nil
 		}
-	}
+		text, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		for _, field := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				all[pid] = true
+			}
+		}
+		return nil
+	})
 	return all
 }
 

@@ -24,7 +24,7 @@ var commandGroups = []group{
 	{"Look", []string{"status", "workers", "calls", "logs", "events", "explain", "ping", "stack"}},
 	{"Act", []string{"cancel", "restart", "drain", "resume", "scale", "reload", "stop"}},
 	{"For scripts", []string{"wait", "health"}},
-	{"Help", []string{"new", "doctor", "bench", "config", "version", "completion"}},
+	{"Help", []string{"new", "doctor", "verify", "bench", "config", "version", "completion"}},
 }
 
 // firstSteps is what somebody needs who sees pitboss for the first time.

@@ -17,7 +17,7 @@ func documentedWith(t *testing.T, code int) (lines map[string][]string) {
 		"call": "call add a=1 b=2", "explain": "explain 1", "cancel": "cancel 1", "ping": "ping default-0.1", "stack": "stack default-0.1",
 		"agent": "agent --config pitboss.yaml", "run": "run tools.py add a=1 b=2", "wait": "wait --timeout 30s --json", "health": "health --json",
 		"stop": "stop --json", "drain": "drain", "restart": "restart --pool default", "completion": "completion bash",
-		"config": "config", "config check": "config check pitboss.yaml", "config show": "config show --config pitboss.yaml", "config defaults": "config defaults",
+		"verify": "verify --list", "config": "config", "config check": "config check pitboss.yaml", "config show": "config show --config pitboss.yaml", "config defaults": "config defaults",
 	}
 	lines = map[string][]string{}
 	for path, codes := range commandExits {
@@ -131,12 +131,13 @@ func TestAnInterruptEndsEveryCommandAsDocumented(t *testing.T) {
 			}
 			continue
 		}
-		if name == "bench" {
-			s := h.start(h.command("pitboss", "bench", "--calls", "1000000"))
+		if name == "bench" || name == "verify" {
+			line := map[string][]string{"bench": {"bench", "--calls", "1000000"}, "verify": {"verify", "--rounds", "1000", "--only", "kill-agent-idle"}}[name]
+			s := h.start(h.command("pitboss", line...))
 			h.await("its worker", func() bool { return len(h.alive()) >= 6 }) // itself, watchdog, agent, launcher, keeper and worker
 			must(t, s.cmd.Process.Signal(syscall.SIGINT))
 			if code := s.exit(); code != 130 {
-				t.Errorf("bench ended with %d: %s", code, s.log())
+				t.Errorf("%s ended with %d: %s", name, code, s.log())
 			}
 			continue
 		}

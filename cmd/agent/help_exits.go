@@ -132,6 +132,8 @@ var commandExits = map[string]exits{
 		exitPermission: "not allowed to write there"}),
 	"pitboss doctor": local(exits{exitOK: "no check fails; there may be warnings", exitFailed: "a check fails",
 		exitInternal: "the working directory is gone"}),
+	"pitboss verify": local(exits{exitOK: "every row that can run here has passed", exitFailed: "a row has failed, or the output cannot be written",
+		exitUsage: "wrong command line, or no such scenario or interpreter", exitInternal: "a fault of pitboss", exitConfig: "there is no watchdog", exitInterrupted: "interrupted"}),
 	"pitboss bench": local(exits{exitFailed: "the adapter or the output cannot be written", exitUnavailable: "no agent can be started, or it died",
 		exitInternal: "a fault of pitboss", exitTemporary: "a call timed out", exitInterrupted: "interrupted"}),
 	"pitboss version": local(exits{exitFailed: "the output or the Python package cannot be written",

@@ -7,6 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// needsWatchdog refuses --die-with-parent where off, a flag or a key, leaves the watchdog out.
+func needsWatchdog(off string) error {
+	return fail(exitUsage, "leave one of the two away", "--die-with-parent needs the watchdog, which %s leaves out", off)
+}
+
 // endOfInput is the second witness of the caller's end, beside the watchdog's pidfd: the end of a pipe on standard input, which
 // the kernel closes for a caller that dies in whatever way, even before anybody had looked at its number.
 type endOfInput struct {

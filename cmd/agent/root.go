@@ -69,7 +69,7 @@ func newRoot(g *global) *cobra.Command {
 		newCallsCommand(g), newCancelCommand(g), newExplainCommand(g), newStackCommand(g), newEventsCommand(g), newLogsCommand(g),
 		newPingCommand(g), newStopCommand(g), newRestartCommand(g), newDrainCommand(g), newResumeCommand(g), newScaleCommand(g),
 		newReloadCommand(g), newWaitCommand(g), newHealthCommand(g), newConfigCommand(g), newVersionCommand(g), newNewCommand(g),
-		newDoctorCommand(g), newBenchCommand(g), newCompletionCommand(g))
+		newDoctorCommand(g), newVerifyCommand(g), newBenchCommand(g), newCompletionCommand(g))
 	help := newHelpCommand()
 	root.SetHelpCommand(help)
 	help.DisableFlagsInUseLine = true

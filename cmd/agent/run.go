@@ -110,7 +110,7 @@ func runPrivate(g *global, f *runFlags, flags *pflag.FlagSet, args []string, das
 		return fail(exitUsage, "usage: pitboss run ADAPTER -- CMD...", "after -- goes a program, before it only the adapter")
 	}
 	if f.dieWithParent && f.watchdog == "off" {
-		return fail(exitUsage, "leave one of the two away", "--die-with-parent needs the watchdog, which --watchdog=off leaves out")
+		return needsWatchdog("--watchdog=off")
 	}
 	if f.reload && len(args) > 1 {
 		return fail(exitUsage, "leave --reload or the tool away", "--reload is for a run that stays up, not for one call")

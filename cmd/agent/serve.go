@@ -13,6 +13,7 @@ import (
 
 func newAgentCommand(g *global) *cobra.Command {
 	var config, runtimeDir string
+	var dieWithParent bool
 	c := &cobra.Command{Use: "agent [--config FILE]", Short: "run the agent in the foreground, under the watchdog", Args: cobra.NoArgs,
 		Long: `The agent starts the pools of its configuration, serves them on its socket and writes its log to standard error. The
 watchdog is its parent: however the agent dies, every process that it has started ends too.
@@ -21,14 +22,15 @@ INT and TERM drain and stop it, and a second one kills what still runs. HUP relo
 of all goroutines to standard error.`,
 		Example: "  pitboss agent\n  pitboss agent --config pitboss.yaml\n  pitboss agent --config gpu.yaml --instance gpu",
 		RunE: func(*cobra.Command, []string) error {
-			return serve(g, config, runtimeDir)
+			return serve(g, config, runtimeDir, dieWithParent)
 		}}
 	c.Flags().StringVar(&config, "config", "", "configuration `FILE` (default /etc/pitboss/pitboss.yaml)")
 	c.Flags().StringVar(&runtimeDir, "runtime-dir", "", "keep lock and certificate in `DIR` (default: by user and instance)")
+	c.Flags().BoolVar(&dieWithParent, "die-with-parent", false, "stop when the program that started this ends")
 	return c
 }
 
-func serve(g *global, config, runtimeDir string) error {
+func serve(g *global, config, runtimeDir string, dieWithParent bool) error {
 	file, err := configFile(config)
 	if err != nil {
 		return err
@@ -54,7 +56,13 @@ func serve(g *global, config, runtimeDir string) error {
 	if err != nil {
 		return fail(exitUsage, "", "%w", err)
 	}
+	if dieWithParent && cfg.Watchdog.Mode == "off" {
+		return needsWatchdog("watchdog.mode: off")
+	}
 	if !supervised && cfg.Watchdog.Mode != "off" {
+		if dieWithParent {
+			p.parent = os.Getppid()
+		}
 		unread, err := checkDeadlines(cfg, os.Getpid()) // the watchdog takes this process over
 		if unread != nil {
 			fmt.Fprintln(g.stderr, "pitboss:", unread)

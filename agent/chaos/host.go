@@ -1,0 +1,79 @@
+package chaos
+
+import (
+	"os"
+	"os/user"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host is where the scenarios run, and with which binary.
+type Host struct {
+	Binary string `json:"-"` // of pitboss; its watchdog lies beside it
+	Python string `json:"-"` // interpreter; "" leaves the choice to the agent
+	Root   bool   `json:"root"`
+	User   string `json:"user"`
+	CPUs   int    `json:"cpus"`
+	Kernel string `json:"kernel"`
+	Arch   string `json:"arch"`
+	Cgroup string `json:"cgroup"` // v2, v1, hybrid or none
+}
+
+// NewHost looks at this host.
+func NewHost(binary, python string) *Host {
+	h := &Host{Binary: binary, Python: python, Root: os.Geteuid() == 0, User: itoa(os.Geteuid()), CPUs: runtime.NumCPU(), Arch: runtime.GOARCH, Cgroup: cgroups()}
+	if u, err := user.Current(); err == nil {
+		h.User = u.Username
+	}
+	var name unix.Utsname
+	if unix.Uname(&name) == nil {
+		h.Kernel = unix.ByteSliceToString(name.Release[:])
+	}
+	return h
+}
+
+// environ is what an agent is given so that it takes the interpreter that was asked for.
+func (h *Host) environ() []string {
+	if h.Python == "" {
+		return nil
+	}
+	return []string{"PITBOSS_PYTHON=" + h.Python}
+}
+
+// Interpreter is the one that a scenario itself may run: the one that was asked for, else python3.
+func (h *Host) Interpreter() string {
+	if h.Python != "" {
+		return h.Python
+	}
+	return "python3"
+}
+
+// NeedsRoot is a Scenario.Cannot.
+func NeedsRoot(h *Host) string {
+	if h.Root {
+		return ""
+	}
+	return "needs root"
+}
+
+// cgroups names the hierarchies that are mounted (cgroups(7)).
+func cgroups() string {
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	one, two := false, false
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 2 {
+			one, two = one || f[2] == "cgroup", two || f[2] == "cgroup2"
+		}
+	}
+	switch {
+	case one && two:
+		return "hybrid"
+	case two:
+		return "v2"
+	case one:
+		return "v1"
+	}
+	return "none"
+}
