@@ -119,6 +119,9 @@ func (m *Monitor) judge(now time.Duration, e *Evidence, lateness time.Duration) 
 	if held == "" && (!e.InFlight || e.Progress() == "") {
 		held = e.throttled() // a call that gets on below its quota is busy, however slow
 	}
+	if held == "" && !e.InFlight && e.Now.State == 'D' && e.starved() == "" {
+		held = waitsForStorage // nobody can end it there, and nothing comes
+	}
 	first := e.Before.At == 0 && !e.Before.Readable // no sample of the turn before: nothing can be compared
 	switch {
 	case e.Suspended:

@@ -14,14 +14,14 @@ type procFiles struct {
 	stat, status, wchan, cgroup, tasks int
 	spare                              int
 
-	takenAt   instant // of the baseline
-	before    evidence
-	slept     time.Duration
-	throttled time.Duration
-	faults    uint64
-	threads   map[string]schedstat
-	ran       time.Duration // since the first baseline of this silence
-	dumped    bool          // a core dump has been seen: the last thing that a process does
+	takenAt instant // of the baseline
+	before  evidence
+	slept   time.Duration
+	quota   throttling
+	faults  uint64
+	threads map[string]schedstat
+	ran     time.Duration // since the first baseline of this silence
+	dumped  bool          // a core dump has been seen: the last thing that a process does
 }
 
 // openProc opens what there is; a file that cannot be opened is -1 and says nothing.
@@ -54,7 +54,7 @@ func (p *procFiles) sample(now instant, on bool) {
 	if p.advance(nil); !on {
 		p.ran = 0
 	}
-	p.takenAt, p.slept, p.throttled = now, asleep(), p.throttledFor()
+	p.takenAt, p.slept, p.quota = now, asleep(), p.throttled()
 	p.faults = majorFaults(readFD(p.stat))
 	p.before = evidence{}
 	p.look(&p.before)
@@ -77,7 +77,7 @@ func (p *procFiles) collect(now instant, late time.Duration) evidence {
 	e.was, e.wasHeld = p.before.held()
 	p.look(&e)
 	p.advance(func(grown schedstat, state byte) { e.waits = e.waits || grown.waits(e.window, state) })
-	e.ran, e.throttled = p.ran, p.throttledFor()-p.throttled
+	e.ran, e.throttled = p.ran, p.throttled().between(p.quota, e.window)
 	e.faults = majorFaults(readFD(p.stat)) - p.faults
 	return e
 }

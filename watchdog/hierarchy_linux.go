@@ -45,10 +45,24 @@ func (p *procFiles) cgroupFrozen() (frozen bool) {
 	return frozen
 }
 
-// throttledFor is how long a quota has kept the agent from running so far: throttled_usec or throttled_time (in ns) of the cpu.stat of
-// its cgroup or of one above, the largest. What waits because of a quota is in no run queue, so run delay does not show it (measured
-// on Linux 6.18).
-func (p *procFiles) throttledFor() (longest time.Duration) {
+// throttling is what cpu.stat says of a quota so far.
+type throttling struct {
+	lasted  time.Duration // throttled_usec, or throttled_time in ns; a throttling counts when it ends
+	periods uint64        // nr_throttled: periods of the quota that ended with nothing left
+}
+
+// between is how long the quota kept the process from running since was, window ago. Periods without an end are one throttling that began
+// before.
+func (t throttling) between(was throttling, window time.Duration) time.Duration {
+	if t.lasted == was.lasted && t.periods > was.periods {
+		return window
+	}
+	return t.lasted - was.lasted
+}
+
+// throttled asks the agent's cgroup and those above for their quotas; of each figure the largest counts. What waits because of a quota is
+// in no run queue, so run delay does not show it (measured on Linux 6.18).
+func (p *procFiles) throttled() (t throttling) {
 	p.eachCgroup(func(dir string, controllers []string) {
 		label, unit := "throttled_usec ", time.Microsecond
 		if controllers != nil {
@@ -57,15 +71,22 @@ func (p *procFiles) throttledFor() (longest time.Duration) {
 		if controllers != nil && !slices.Contains(controllers, "cpu") {
 			return
 		}
-		for len(dir) >= len(cgroupRoot) {
-			for line := range strings.Lines(p.read(unix.AT_FDCWD, dir+"/cpu.stat")) {
-				if text, ok := strings.CutPrefix(line, label); ok {
-					n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
-					longest = max(longest, time.Duration(n)*unit)
-				}
-			}
-			dir = dir[:strings.LastIndexByte(dir, '/')]
+		for ; len(dir) >= len(cgroupRoot); dir = dir[:strings.LastIndexByte(dir, '/')] {
+			text := p.read(unix.AT_FDCWD, dir+"/cpu.stat")
+			t.lasted = max(t.lasted, time.Duration(labelled(text, label))*unit)
+			t.periods = max(t.periods, labelled(text, "nr_throttled "))
 		}
 	})
-	return longest
+	return t
+}
+
+// labelled is the number after a label at the beginning of a line, 0 without one.
+func labelled(text, label string) uint64 {
+	for line := range strings.Lines(text) {
+		if number, ok := strings.CutPrefix(line, label); ok {
+			n, _ := strconv.ParseUint(strings.TrimSpace(number), 10, 63)
+			return n
+		}
+	}
+	return 0
 }

@@ -69,6 +69,8 @@ func startLoad(t *testing.T) {
 // playHang ends what an agent does besides being there.
 func playHang(how string) {
 	switch how {
+	case "work": // beside its beats
+		go playSpinner()
 	case "burn":
 		playSpinner()
 	case "sleep":
@@ -211,10 +213,13 @@ func TestLoadAloneIsNoHang(t *testing.T) {
 // A quota of which nothing is left starves as a load does, and shows in no run queue.
 func TestAThrottledAgentIsHeld(t *testing.T) {
 	dir := newCgroupV1(t, "cpu")
-	tr := startTree(t, beating(), quick())
+	s := beating()
+	s.Hang = "work"
+	tr := startTree(t, s, quick())
 	tr.ready(1)
-	writeFile(t, dir+"/cpu.cfs_period_us", "1000000")
-	writeFile(t, dir+"/cpu.cfs_quota_us", "1000") // 1 ms of each second, the least there is
+	writeFile(t, dir+"/cpu.cfs_period_us", "100000")
+	writeFile(t, dir+"/cpu.cfs_quota_us", "1000") // the least there is
+	tr.signalAgent(syscall.SIGUSR2)
 	writeFile(t, dir+"/cgroup.procs", strconv.Itoa(tr.agent))
 	tr.stderr.wait(t, "starved; leaving it alone", 1)
 	<-time.After(8 * quickTimeout)

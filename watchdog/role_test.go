@@ -37,7 +37,7 @@ type script struct {
 	OnTERM        string // "bye" (default), "ignore", "default"
 	OnABRT        string // "ignore", else Go's own
 	Memory        int    // MiB that a core dump has to write
-	Hang          string // at SIGUSR2: "burn" a processor or "sleep" for ever, or "dump" core
+	Hang          string // at SIGUSR2: "burn" a processor or "sleep" for ever, "work" and beat, or "dump" core
 	Report        bool   // say what environment and descriptors arrived
 	ExitNow       bool   // do not serve
 	Bye           int    // exit code; announced when there was a HELLO

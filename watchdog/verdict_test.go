@@ -96,6 +96,24 @@ func TestWhatAThreadThatLacksAProcessorShows(t *testing.T) {
 	}
 }
 
+func TestThrottlingBetweenTwoLooks(t *testing.T) {
+	const window = 4 * time.Second
+	for _, c := range []struct {
+		name     string
+		was, now throttling
+		want     time.Duration
+	}{
+		{"no quota", throttling{}, throttling{}, 0},
+		{"ended in the window", throttling{time.Second, 5}, throttling{3 * time.Second, 25}, 2 * time.Second},
+		{"none since", throttling{time.Second, 5}, throttling{time.Second, 5}, 0},
+		{"one that has not ended", throttling{time.Second, 5}, throttling{time.Second, 45}, window},
+	} {
+		if got := c.now.between(c.was, window); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
 func TestSchedstatAndFaultsAreRead(t *testing.T) {
 	if got, ok := parseSchedstat("6572169 247320050 12\n"); !ok || got != (schedstat{6572169, 247320050, 12}) {
 		t.Errorf("%+v %v", got, ok)
