@@ -6,6 +6,7 @@ func Catalogue() []Scenario {
 	for _, part := range [][]Scenario{
 		killScenarios(),
 		serviceScenarios(),
+		verdictScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)
