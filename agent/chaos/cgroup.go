@@ -11,16 +11,8 @@ import (
 
 // newCgroup makes a cgroup of v2 below our own, "" where we may not.
 func newCgroup(token string) string {
-	own := ""
-	text, _ := os.ReadFile("/proc/self/cgroup")
-	for _, line := range strings.Split(string(text), "\n") {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			own = path
-		}
-	}
-	for _, mount := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
-		dir := filepath.Join(mount, own, "pitboss-chaos-"+token)
-		if own == "" || os.Mkdir(dir, 0o700) != nil {
+	for _, dir := range cgroupPlaces(token) {
+		if os.Mkdir(dir, 0o700) != nil {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.events")); err != nil { // v1
@@ -30,6 +22,21 @@ func newCgroup(token string) string {
 		return dir
 	}
 	return ""
+}
+
+// cgroupPlaces are where a round's cgroup may be.
+func cgroupPlaces(token string) (dirs []string) {
+	text, _ := os.ReadFile("/proc/self/cgroup")
+	for line := range strings.Lines(string(text)) {
+		own, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
+		if !ok {
+			continue
+		}
+		for _, mount := range []string{"/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+			dirs = append(dirs, filepath.Join(mount, own, placePrefix+token))
+		}
+	}
+	return dirs
 }
 
 // removeCgroup waits until the file says that nobody is left (cgroups(7)): a zombie of another parent holds it for a moment.

@@ -12,7 +12,7 @@ import (
 // Host is where the scenarios run, and with which binary.
 type Host struct {
 	Binary string `json:"-"` // of pitboss; its watchdog lies beside it
-	Python string `json:"-"` // interpreter; "" leaves the choice to the agent
+	Python string `json:"-"` // interpreter, an absolute path
 	Root   bool   `json:"root"`
 	User   string `json:"user"`
 	CPUs   int    `json:"cpus"`
@@ -32,22 +32,6 @@ func NewHost(binary, python string) *Host {
 		h.Kernel = unix.ByteSliceToString(name.Release[:])
 	}
 	return h
-}
-
-// environ is what an agent is given so that it takes the interpreter that was asked for.
-func (h *Host) environ() []string {
-	if h.Python == "" {
-		return nil
-	}
-	return []string{"PITBOSS_PYTHON=" + h.Python}
-}
-
-// Interpreter is the one that a scenario itself may run: the one that was asked for, else python3.
-func (h *Host) Interpreter() string {
-	if h.Python != "" {
-		return h.Python
-	}
-	return "python3"
 }
 
 // NeedsRoot is a Scenario.Cannot.

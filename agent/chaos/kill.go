@@ -28,6 +28,7 @@ const (
 	sawTerm    = "workers with one TERM and their grace"
 	termLast   = "of them, with TERM as their last signal"
 	diaryShows = "of them, with a diary that shows the grace"
+	notRun     = "workers that the host did not run in their grace"
 )
 
 // killScenarios kill every part in every phase. What remains of the agent afterwards is checked against the death table,
@@ -59,6 +60,9 @@ const enoughDiaries = 30
 
 // checkDiaries: a diary is the worker's own proof of its grace; a loaded machine may keep some from writing, not most of many.
 func checkDiaries(counts map[string]int) error {
+	if counts[sawTerm]+counts[notRun] >= enoughDiaries && counts[notRun] > counts[sawTerm] {
+		return fmt.Errorf("the host did not run %d workers in their grace, and only %d tell of their TERM", counts[notRun], counts[sawTerm])
+	}
 	if counts[termLast] >= enoughDiaries && counts[diaryShows]*2 < counts[termLast] {
 		return fmt.Errorf("the diaries of only %d of %d workers show their grace", counts[diaryShows], counts[termLast])
 	}
@@ -163,6 +167,10 @@ func (r *victims) checkGraces() {
 		r.Must(err)
 		diary := r.changed(r.File("alive." + strconv.Itoa(w.PID)))
 		term := byte(syscall.SIGTERM)
+		if len(seen) == 0 && diary.Sub(r.moment.Round(0)) < grace/2 && w.died.Sub(r.moment) >= grace {
+			r.Count(notRun, 1) // neither diary nor handler ran: it cannot witness its TERM
+			continue
+		}
 		if n := bytes.Count(seen, []byte{term}); n != 1 {
 			r.Errorf("worker %d saw %d TERM of the signals %v, want exactly 1; it lived %s, wrote its last word after %s%s", w.PID, n, seen, w.died.Sub(r.moment), diary.Sub(r.moment.Round(0)), r.logs())
 			continue

@@ -49,8 +49,7 @@ func (r *Round) Start(o Options) *Agent {
 	}
 	a.cmd = exec.Command(line[0], line[1:]...)
 	a.cmd.Dir = r.dir
-	a.cmd.Env = append(append(os.Environ(), TokenEnv+"="+r.tree.Token), r.host.environ()...)
-	a.cmd.Env = append(a.cmd.Env, o.Env...)
+	a.cmd.Env = append(append(os.Environ(), TokenEnv+"="+r.tree.Token, "PITBOSS_PYTHON="+r.host.Python), o.Env...)
 	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := os.Create(a.log)
 	r.Must(err)

@@ -46,8 +46,8 @@ type Summary struct {
 	Innocents     int `json:"innocents"`
 }
 
-// Row is what the rounds of one scenario have shown. Times are in milliseconds, from the harm to the empty tree; −1 where the
-// scenario measures none.
+// Row is what the rounds of one scenario have shown. Times are in milliseconds, from the harm to the empty tree; there are
+// none where the scenario measures none.
 type Row struct {
 	Scenario   string         `json:"scenario"`
 	What       string         `json:"what"`
@@ -59,9 +59,9 @@ type Row struct {
 	Survivors  int            `json:"survivors"`
 	FalseKills int            `json:"false_kills"`
 	Innocents  int            `json:"innocents"`
-	P50MS      float64        `json:"empty_p50_ms"`
-	P99MS      float64        `json:"empty_p99_ms"`
-	MaxMS      float64        `json:"empty_max_ms"`
+	P50MS      *float64       `json:"empty_p50_ms,omitempty"`
+	P99MS      *float64       `json:"empty_p99_ms,omitempty"`
+	MaxMS      *float64       `json:"empty_max_ms,omitempty"`
 	Counts     map[string]int `json:"counts,omitempty"`   // summed over the rounds
 	Failures   []string       `json:"failures,omitempty"` // "round N: ..."
 	Notes      []string       `json:"notes,omitempty"`    // "round N: ..."
@@ -104,18 +104,19 @@ func weaker(a, b string) bool {
 // finish sets the result and the percentiles, by nearest rank.
 func (r *Row) finish(interrupted bool) {
 	slices.Sort(r.empty)
-	at := func(share int) float64 {
+	at := func(share int) *float64 {
 		if len(r.empty) == 0 {
-			return -1
+			return nil
 		}
-		return float64(r.empty[(len(r.empty)*share+99)/100-1].Microseconds()) / 1000
+		ms := float64(r.empty[(len(r.empty)*share+99)/100-1].Microseconds()) / 1000
+		return &ms
 	}
 	r.P50MS, r.P99MS, r.MaxMS = at(50), at(99), at(100)
 	switch {
 	case r.Result != "":
 	case interrupted:
 		r.Result = Interrupted
-	case len(r.Failures) > 0 || r.Survivors+r.FalseKills+r.Innocents > 0:
+	case len(r.Failures) > 0: // whatever counts a survivor, a false kill or an innocent fails its round
 		r.Result = Fail
 	default:
 		r.Result = Pass
@@ -147,7 +148,7 @@ func (rep *Report) finish(took time.Duration) {
 }
 
 // Heading is the first line of the matrix; a Row's String fits below it.
-var Heading = fmt.Sprintf(rowFormat, "scenario", "tier", "runs", "survivors", "false kills", "innocents", "p50 ms", "p99 ms", "max ms", "result")
+var Heading = fmt.Sprintf(rowFormat, "SCENARIO", "TIER", "RUNS", "SURVIVORS", "FALSE KILLS", "INNOCENTS", "P50 MS", "P99 MS", "MAX MS", "RESULT")
 
 const rowFormat = "%-40s  %-6s  %5s  %9s  %11s  %9s  %6s  %6s  %6s  %s"
 
@@ -159,11 +160,11 @@ func (r *Row) String() string {
 		}
 		return itoa(n)
 	}
-	ms := func(v float64) string {
-		if v < 0 {
+	ms := func(v *float64) string {
+		if v == nil {
 			return "-"
 		}
-		return fmt.Sprintf("%.0f", v)
+		return fmt.Sprintf("%.0f", *v)
 	}
 	tier := r.Tier
 	if tier == "" {

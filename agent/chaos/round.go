@@ -40,6 +40,7 @@ type Round struct {
 	random *rand.Rand
 	agents []*Agent
 	pinned []*Process
+	told   bool // a failure shows the logs
 
 	mu       sync.Mutex // guards outcome
 	outcome  Outcome
@@ -64,29 +65,18 @@ func runRound(ctx context.Context, h *Host, random *rand.Rand, run func(*Round))
 // prepare makes the round's places. The sweep comes before their removal.
 func (r *Round) prepare() bool {
 	r.tree.Token = fmt.Sprintf("%016x", rand.Uint64())
-	if !r.makeDir() {
-		r.Errorf("cannot make a directory for the round in /dev/shm or %s; set TMPDIR to a place that can be written", os.TempDir())
+	dir, held, err := makePlace(r.tree.Token)
+	if err != nil {
+		r.Errorf("cannot make a directory for the round: %v; set TMPDIR to a place that can be written", err)
 		return false
 	}
+	r.dir = dir
+	r.Cleanup(func() { _, _ = os.RemoveAll(dir), held.Close() })
 	if r.tree.Cgroup = newCgroup(r.tree.Token); r.tree.Cgroup != "" {
-		r.Cleanup(func() { r.removeCgroup() })
+		r.Cleanup(r.removeCgroup)
 	}
 	r.Cleanup(r.sweep)
 	return true
-}
-
-// makeDir makes it in memory where that is possible: a worker that writes to a busy disk cannot be killed until the disk has
-// answered, which may take seconds, and would be counted against the kill path.
-func (r *Round) makeDir() bool {
-	for _, base := range []string{"/dev/shm", os.TempDir()} {
-		dir := filepath.Join(base, "pitboss-chaos-"+r.tree.Token)
-		if err := os.Mkdir(dir, 0o700); err == nil {
-			r.dir = dir
-			r.Cleanup(func() { _ = os.RemoveAll(dir) })
-			return true
-		}
-	}
-	return false
 }
 
 // clean runs the cleanups, last in, first out; one that ends itself by Fatalf does not keep the others from running.
@@ -246,8 +236,12 @@ func (r *Round) Empty(limit time.Duration) time.Duration {
 	return took
 }
 
-// logs are what the agents have written, for a failure.
+// logs are what the agents have written, for the first failure that asks.
 func (r *Round) logs() string {
+	if r.told {
+		return ""
+	}
+	r.told = true
 	text := ""
 	for _, a := range r.agents {
 		text += "; log:\n" + a.Log()

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -26,7 +27,7 @@ type VerifyOptions struct {
 
 // Verify runs the leaking control, then the catalogue, and reports. An interrupted one reports what it has. Its error says
 // that nothing could be run; failed rows are the report's.
-func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
+func Verify(ctx context.Context, o VerifyOptions) (rep *Report, err error) {
 	chosen, err := choose(Catalogue(), o.Only)
 	if err != nil {
 		return nil, err
@@ -34,10 +35,16 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64()
 	}
+	clearPlaces()
 	began := time.Now()
-	rep := &Report{Schema: 1, Version: o.Version, Started: began.UTC().Truncate(time.Second), Long: o.Long, Seed: o.Seed, Host: o.Host}
+	rep = &Report{Schema: 1, Version: o.Version, Started: began.UTC().Truncate(time.Second), Long: o.Long, Seed: o.Seed, Host: o.Host}
 	v := &verification{VerifyOptions: o, report: rep}
-	v.run(ctx, leakingControl())
+	if v.bystanders, err = newBystanders(o.Host); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, v.bystanders.close()) }()
+	control := leakingControl()
+	v.run(ctx, control, control.Rounds)
 	if rep.Rows[0].Result == Pass {
 		v.catalogue(ctx, chosen)
 	}
@@ -71,8 +78,9 @@ func (e *UnknownScenarioError) Error() string { return fmt.Sprintf("no scenario 
 // verification is one Verify.
 type verification struct {
 	VerifyOptions
-	mu     sync.Mutex // guards report.Rows and calls of Done
-	report *Report
+	bystanders *bystanders
+	mu         sync.Mutex // guards report.Rows and calls of Done
+	report     *Report
 }
 
 // catalogue runs those that mostly wait beside those that measure, and joins both.
@@ -88,11 +96,11 @@ func (v *verification) catalogue(ctx context.Context, chosen []Scenario) {
 		waiting.Go(func() {
 			room <- struct{}{}
 			defer func() { <-room }()
-			v.run(ctx, s)
+			v.run(ctx, s, v.rounds(s))
 		})
 	}
 	for _, s := range rest {
-		v.run(ctx, s)
+		v.run(ctx, s, v.rounds(s))
 	}
 	waiting.Wait()
 	order := map[string]int{}
@@ -105,13 +113,17 @@ func (v *verification) catalogue(ctx context.Context, chosen []Scenario) {
 // waitingAtOnce is how many rows that mostly wait run side by side.
 const waitingAtOnce = 4
 
-// run runs one scenario's rounds into a row.
-func (v *verification) run(ctx context.Context, s Scenario) *Row {
-	row := &Row{Scenario: s.Name, What: s.What, Expect: s.Expect}
-	rounds := s.rounds(v.Long)
+// rounds is how often a scenario is run.
+func (v *verification) rounds(s Scenario) int {
 	if v.Rounds > 0 {
-		rounds = v.Rounds
+		return v.Rounds
 	}
+	return s.rounds(v.Long)
+}
+
+// run runs one scenario's rounds into a row.
+func (v *verification) run(ctx context.Context, s Scenario, rounds int) *Row {
+	row := &Row{Scenario: s.Name, What: s.What, Expect: s.Expect}
 	switch {
 	case s.Beyond != "":
 		row.Result, row.Reason = OutOfContract, s.Beyond
@@ -121,7 +133,12 @@ func (v *verification) run(ctx context.Context, s Scenario) *Row {
 		row.Result, row.Reason = CannotRun, "takes too long for the short form: --long, or --only "+s.Name
 	}
 	for i := 0; row.Result == "" && i < rounds && ctx.Err() == nil; i++ {
-		row.add(i, runRound(ctx, v.Host, randomOf(v.Seed, s.Name, i), s.Run))
+		o := runRound(ctx, v.Host, randomOf(v.Seed, s.Name, i), s.Run)
+		for _, said := range v.bystanders.hit() {
+			o.Innocents++
+			o.Failures = append(o.Failures, "hit an innocent: "+said)
+		}
+		row.add(i, o)
 	}
 	if s.Check != nil && row.Runs > 0 && ctx.Err() == nil {
 		if err := s.Check(row.Counts); err != nil {

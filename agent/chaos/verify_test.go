@@ -1,12 +1,17 @@
 package chaos
 
 import (
+	"errors"
 	"flag"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 var (
@@ -31,7 +36,13 @@ func thisHost(t *testing.T) *Host {
 			t.Fatalf("%v; run `make build` first", err)
 		}
 	}
-	return NewHost(filepath.Join(dir, "pitboss"), os.Getenv("PITBOSS_PYTHON"))
+	python := os.Getenv("PITBOSS_PYTHON")
+	if python == "" {
+		if python, err = exec.LookPath("python3"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return NewHost(filepath.Join(dir, "pitboss"), python)
 }
 
 // TestCatalogue runs every scenario that this host can run, as verify does.
@@ -39,6 +50,11 @@ func TestCatalogue(t *testing.T) {
 	host := thisHost(t)
 	rep := &Report{Host: host}
 	v := &verification{VerifyOptions: VerifyOptions{Host: host, Long: *long, Rounds: *rounds, Seed: *seed}, report: rep}
+	var err error
+	if v.bystanders, err = newBystanders(host); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = v.bystanders.close() })
 	if v.Seed == 0 {
 		v.Seed = 1 + uint64(os.Getpid())
 	}
@@ -51,7 +67,7 @@ func TestCatalogue(t *testing.T) {
 			if s.Waits {
 				t.Parallel()
 			}
-			row := v.run(t.Context(), s)
+			row := v.run(t.Context(), s, v.rounds(s))
 			for _, f := range row.Failures {
 				t.Error(f)
 			}
@@ -72,4 +88,97 @@ func TestTheCatalogueIsWhole(t *testing.T) {
 			t.Errorf("%s: it needs a line of what is done, and either Beyond or Expect, rounds and Run", s.Name)
 		}
 	}
+}
+
+// TestAnInnocentIsCounted is the control of the bystanders: one that is hit is seen, once.
+func TestAnInnocentIsCounted(t *testing.T) {
+	host := thisHost(t)
+	b, err := newBystanders(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.close() }()
+	v := &verification{VerifyOptions: VerifyOptions{Host: host, Seed: 1}, bystanders: b, report: &Report{Host: host}}
+	hit := func(hits bool) *Row {
+		return v.run(t.Context(), Scenario{Name: "hit", Rounds: 1, Run: func(*Round) {
+			if hits {
+				_ = b.all[1].cmd.Process.Kill()
+				<-b.all[1].ended
+			}
+		}}, 1)
+	}
+	if row := hit(true); row.Innocents != 1 || row.Result != Fail || !strings.Contains(row.Failures[0], "another agent's keeper") {
+		t.Errorf("%+v", row)
+	}
+	if row := hit(false); row.Innocents != 0 || row.Result != Pass {
+		t.Errorf("a second time: %+v", row)
+	}
+}
+
+// TestASurvivorIsCounted is the control of the count: a round that leaves one behind fails with its name, and the round's end
+// clears it away.
+func TestASurvivorIsCounted(t *testing.T) {
+	host := thisHost(t)
+	var left *exec.Cmd
+	o := runRound(t.Context(), host, randomOf(1, "left", 0), func(r *Round) {
+		left = exec.Command("/bin/sleep", "600")
+		left.Env = []string{TokenEnv + "=" + r.Tree().Token}
+		left.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		r.Must(left.Start())
+		r.Empty(100 * time.Millisecond)
+		r.Errorf("not reached")
+	})
+	if o.Survivors != 1 || len(o.Failures) != 1 || !strings.Contains(o.Failures[0], "/bin/sleep") {
+		t.Errorf("%+v", o)
+	}
+	if err := left.Wait(); err == nil || left.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Errorf("it ended with %v", left.ProcessState)
+	}
+}
+
+// TestAVerifyThatIsKilledLeavesNothing, whatever it was about to do.
+func TestAVerifyThatIsKilledLeavesNothing(t *testing.T) {
+	host := thisHost(t)
+	tree := Tree{Token: "verify-killed-" + strconv.Itoa(os.Getpid())}
+	verify := exec.Command(host.Binary, "verify", "--only", "kill-agent-idle", "--rounds", "1000")
+	verify.Env = append(os.Environ(), "MARK="+tree.Token)
+	if err := verify.Start(); err != nil {
+		t.Fatal(err)
+	}
+	const marked = everybody - 2*workers // escapees without an environment have none to carry the mark
+	for end := time.Now().Add(patience); len(tree.Alive()) < marked; {
+		if time.Now().After(end) {
+			t.Fatalf("only %d processes", len(tree.Alive()))
+		}
+	}
+	place := placeOf(tree.Alive())
+	if place == "" {
+		t.Fatal("no process names its round's place")
+	}
+	if err := verify.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = verify.Wait()
+	if left, took := tree.WaitEmpty(drain + grace + limit); len(left) > 0 {
+		t.Errorf("%v are left %s after it was killed", left, took)
+	}
+	old := time.Now().Add(-2 * freshPlace)
+	if err := os.Chtimes(place, old, old); err != nil {
+		t.Fatalf("the place is gone before anybody cleared it: %v", err)
+	}
+	clearPlaces() // those of rounds beside this test are held
+	if _, err := os.Stat(place); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is left: %v", place, err)
+	}
+}
+
+// placeOf is the place of the round that one of these processes was started for.
+func placeOf(all []Sighting) string {
+	for _, s := range all {
+		line, _ := os.ReadFile("/proc/" + itoa(s.PID) + "/cmdline")
+		if found := regexp.MustCompile(`/[^\x00]*/` + placePrefix + `[0-9a-f]{16}`).Find(line); found != nil {
+			return string(found)
+		}
+	}
+	return ""
 }

@@ -43,6 +43,14 @@ func TestGoldenWithoutAnAgent(t *testing.T) {
 		e.stdout = regexp.MustCompile(`((?:after|p50|p99|max|throughput)\s+|_us": |_ms": |_s": )[1-9][\d.]*`).ReplaceAllString(e.stdout, "$1<number>")
 		g.record(line, e)
 	}
+	for _, line := range []string{"pitboss verify --only systemd-run --seed 7", "pitboss verify --only systemd-run --seed 7 --json"} {
+		e := h.pitboss(strings.Fields(line)[1:]...)
+		e.stdout = regexp.MustCompile(`(?s)("host": \{).*?\}`).ReplaceAllString(e.stdout, "$1<host>}")
+		e.stdout = regexp.MustCompile(`(?s),\s*"notes": \[.*?\]`).ReplaceAllString(e.stdout, "") // which witnesses there are is the host's
+		e.stdout = regexp.MustCompile(`( runs in )\d+ s`).ReplaceAllString(e.stdout, "$1<number> s")
+		g.record(line, e)
+	}
+	g.run("pitboss verify now", "pitboss verify --only kill-agent-idel", "pitboss verify --rounds -1", "pitboss verify --python /nowhere/python")
 	g.run("pitboss bench now", "pitboss bench --calls 5", "pitboss bench --python /nowhere/python")
 	g.run("pitboss doctor a b", "pitboss doctor --timeout 0s")
 	for _, line := range []string{"config defaults", "config defaults --json"} {
