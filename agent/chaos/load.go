@@ -35,7 +35,7 @@ os._exit(0)
 // load makes every processor wanted by perProcessor threads, until stop is called or the round ends, and shows that they are runnable.
 func (r *Round) load() (stop func()) {
 	n := perProcessor * runtime.NumCPU()
-	c := exec.Command(r.host.Interpreter(), "-c", busy, itoa(n))
+	c := exec.Command(r.host.Python, "-c", busy, itoa(n))
 	c.Env = append(os.Environ(), TokenEnv+"="+r.tree.Token)
 	in, err := c.StdinPipe()
 	r.Must(err)
