@@ -117,17 +117,10 @@ func (w *silentWorkers) stopAgent() {
 func (w *silentWorkers) fall(n int, step time.Duration) {
 	switch {
 	case w.tool == "":
-		var s struct {
-			Pools []struct {
-				Workers []struct {
-					ID  string
-					PID int
-				}
+		for id, pid := range w.workers() {
+			if len(w.faulty) < n {
+				w.faulty = append(w.faulty, &faulty{worker: id, process: w.watched(pid)})
 			}
-		}
-		w.agent.Status(&s)
-		for _, one := range s.Pools[0].Workers[:n] {
-			w.faulty = append(w.faulty, &faulty{worker: one.ID, process: w.watched(one.PID)})
 		}
 	case w.stop:
 		for range n {
@@ -154,6 +147,26 @@ func (w *silentWorkers) fall(n int, step time.Duration) {
 	}
 }
 
+// workers are the pids of those that there are now, by id.
+func (w *silentWorkers) workers() map[string]int {
+	var s struct {
+		Pools []struct {
+			Workers []struct {
+				ID  string
+				PID int
+			}
+		}
+	}
+	w.agent.Status(&s)
+	all := map[string]int{}
+	for _, p := range s.Pools {
+		for _, one := range p.Workers {
+			all[one.ID] = one.PID
+		}
+	}
+	return all
+}
+
 // watched pins a worker and notes its death.
 func (w *silentWorkers) watched(pid int) *Process {
 	p := w.pin(pid)
@@ -174,11 +187,7 @@ func (w *silentWorkers) occupy() {
 		}
 		return f.worker != ""
 	})
-	started := w.events.find(func(h *happening) bool { return h.name == "worker.started" && h.Worker == f.worker })
-	if len(started) == 0 {
-		w.Fatalf("no event of the start of %s", f.worker)
-	}
-	f.process = w.watched(started[0].PID)
+	f.process = w.watched(w.workers()[f.worker])
 	w.faulty = append(w.faulty, f)
 }
 
