@@ -49,6 +49,8 @@ func TestEvidenceOfEveryKind(t *testing.T) {
 		{"starved and idle", func(e *Evidence) { e.Now.Threads[0].RunDelay, e.InFlight = 2*second, false }, Late},
 		{"suspended and idle", func(e *Evidence) { e.Suspended, e.InFlight = true, false }, Late},
 		{"suspended and stopped", func(e *Evidence) { e.Suspended, e.Now.State = true, 'T' }, Late},
+		{"own loop late and stopped", func(e *Evidence) { e.Lateness, e.Now.State = time.Hour, 'T' }, Held},
+		{"own loop late and throttled", func(e *Evidence) { e.Lateness, e.Now.ThrottledFor = ownSlack+1, second }, Late},
 		{"own loop late and idle", func(e *Evidence) { e.Lateness, e.InFlight = ownSlack+1, false }, Late},
 		{"stopped", func(e *Evidence) { e.Now.State = 'T' }, Held},
 		{"stopped and idle", func(e *Evidence) { e.Now.State, e.InFlight = 'T', false }, Held},

@@ -290,7 +290,7 @@ func (w *silentWorkers) one(f *faulty, slack time.Duration) (substitute, killed 
 		since = verdict.at
 	}
 	// The silence begins with a ping that may have been under way when it fell silent, and at the latest an interval later.
-	if after := f.process.died.Sub(since); after < w.kill-100*time.Millisecond || after > w.kill+slack {
+	if after := f.process.died.Sub(since); after < w.kill-time.Second || after > w.kill+slack {
 		w.Errorf("%s was killed %s after %s, its limit is %s", f.worker, after, since, w.kill)
 	}
 	w.told(f)

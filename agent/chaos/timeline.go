@@ -30,7 +30,7 @@ func indexOf(worker string) string {
 	return worker
 }
 
-// timeline keeps every event of an agent.
+// timeline keeps every event of an agent that tells of workers.
 type timeline struct {
 	mu   sync.Mutex // guards the following
 	all  []happening
@@ -51,7 +51,10 @@ func (a *Agent) follow() *timeline {
 			err := json.Unmarshal(e.Fields, &h)
 			t.mu.Lock()
 			defer t.mu.Unlock()
-			t.all, t.lost = append(t.all, h), t.lost+e.Lost
+			t.lost += e.Lost
+			if strings.HasPrefix(e.Name, "heartbeat.") || strings.HasPrefix(e.Name, "worker.") {
+				t.all = append(t.all, h)
+			}
 			return err
 		})
 		t.mu.Lock()
