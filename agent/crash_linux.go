@@ -90,8 +90,8 @@ func (c *crashFile) size() int64 {
 
 // dump asks the worker for the Python stacks of all threads and waits until they are written, dead says that the worker
 // is gone, or limit is over; then complete is false. faulthandler answers in the signal handler itself, so C code that
-// holds the GIL does not hinder it; a stopped process does.
-func (c *crashFile) dump(process *pidfd, sig int, dead <-chan struct{}, limit time.Duration) (text string, complete bool) {
+// holds the GIL does not hinder it; a stopped process does, unless wake lets it go on once the signal is on its way.
+func (c *crashFile) dump(process *pidfd, sig int, dead <-chan struct{}, limit time.Duration, wake func()) (text string, complete bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || sig == 0 {
@@ -110,6 +110,9 @@ func (c *crashFile) dump(process *pidfd, sig int, dead <-chan struct{}, limit ti
 		return "", false
 	}
 	c.owed = true
+	if wake != nil {
+		wake()
+	}
 	text, complete = c.await(c.told, dead, limit-time.Since(begun))
 	if complete {
 		c.told, c.owed = c.told+int64(len(text)), false

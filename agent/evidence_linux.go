@@ -27,8 +27,8 @@ func sampleProcess(pid int, at time.Duration) heartbeat.Sample {
 	s.ReadBytes = readField(filepath.Join(dir, "io"), "read_bytes:")
 	s.Traced = readField(filepath.Join(dir, "status"), "TracerPid:") != 0
 	cgroups, _ := os.ReadFile(filepath.Join(dir, "cgroup"))
-	s.Frozen = frozen(string(cgroups))
-	s.ThrottledFor = throttledFor(string(cgroups), cgroupMount)
+	s.Frozen = frozen(string(cgroups), cgroupMount)
+	s.ThrottledFor, s.Throttles = throttled(string(cgroups), cgroupMount)
 	return s
 }
 
@@ -47,7 +47,7 @@ func readStat(name string) (state byte, faults uint64, ok bool) {
 	return fields[0][0], faults, true
 }
 
-// readThreads takes cpu and run delay of each thread from its schedstat, in nanoseconds.
+// readThreads takes cpu, run delay and turns of each thread from its schedstat, and its state.
 func readThreads(dir string) []heartbeat.Thread {
 	tasks, err := os.ReadDir(filepath.Join(dir, "task"))
 	if err != nil {
@@ -58,12 +58,14 @@ func readThreads(dir string) []heartbeat.Thread {
 		text, err := os.ReadFile(filepath.Join(dir, "task", task.Name(), "schedstat"))
 		fields := strings.Fields(string(text))
 		tid, badTID := strconv.Atoi(task.Name())
-		if err != nil || badTID != nil || len(fields) < 2 {
+		if err != nil || badTID != nil || len(fields) < 3 {
 			continue
 		}
+		state, _, _ := readStat(filepath.Join(dir, "task", task.Name(), "stat"))
 		cpu, _ := strconv.ParseInt(fields[0], 10, 64)
 		delay, _ := strconv.ParseInt(fields[1], 10, 64)
-		threads = append(threads, heartbeat.Thread{TID: tid, CPU: time.Duration(cpu), RunDelay: time.Duration(delay)})
+		turns, _ := strconv.ParseUint(fields[2], 10, 64)
+		threads = append(threads, heartbeat.Thread{TID: tid, State: state, CPU: time.Duration(cpu), RunDelay: time.Duration(delay), Turns: turns})
 	}
 	return threads
 }
@@ -83,15 +85,22 @@ func readField(name, label string) uint64 {
 	return 0
 }
 
-// frozen says whether the process's cgroup v2 is frozen (cgroup.events, Linux 5.2), where one is mounted.
-func frozen(cgroups string) bool {
+// frozen says whether a freezer holds the process, by the lines of its /proc/PID/cgroup: cgroup.events of version 2 (Linux 5.2), and
+// freezer.state of version 1, where a process that was asleep shows as waiting for storage (D). Both speak of the cgroups above too.
+func frozen(cgroups, mount string) bool {
 	for line := range strings.Lines(cgroups) {
-		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::")
-		if !ok || path == "/" {
-			continue
-		}
-		for _, mount := range []string{cgroupMount, cgroupMount + "/unified"} {
-			if readField(filepath.Join(mount, path, "cgroup.events"), "frozen ") == 1 {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		switch {
+		case len(fields) != 3:
+		case fields[0] == "0":
+			for _, dir := range []string{mount, mount + "/unified"} {
+				if readField(filepath.Join(dir, fields[2], "cgroup.events"), "frozen ") == 1 {
+					return true
+				}
+			}
+		case slices.Contains(strings.Split(fields[1], ","), "freezer"):
+			state, _ := os.ReadFile(filepath.Join(mount, "freezer", fields[2], "freezer.state"))
+			if strings.HasPrefix(string(state), "FR") { // FREEZING: one of its processes cannot be frozen yet
 				return true
 			}
 		}
@@ -99,12 +108,11 @@ func frozen(cgroups string) bool {
 	return false
 }
 
-// throttledFor is how long a CPU quota has kept a process from running so far, by the lines of its /proc/PID/cgroup: of
-// cgroup v2 the quota's own cgroup is any from here to the root (cpu.stat, throttled_usec), of v1 likewise in the
-// hierarchy of the cpu controller (throttled_time, in ns). The largest of them counts: each is summed over the
+// throttled is how long a CPU quota has kept a process from running so far, and how many of its periods ended so, by the lines of its
+// /proc/PID/cgroup: of cgroup v2 the quota's own cgroup is any from here to the root (cpu.stat, throttled_usec), of v1 likewise in the
+// hierarchy of the cpu controller (throttled_time, in ns). Of each the largest counts: times are summed over the
 // processors. 0 where nothing can be read.
-func throttledFor(cgroups, mount string) time.Duration {
-	longest := time.Duration(0)
+func throttled(cgroups, mount string) (lasted time.Duration, periods uint64) {
 	for line := range strings.Lines(cgroups) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(fields) != 3 {
@@ -119,14 +127,15 @@ func throttledFor(cgroups, mount string) time.Duration {
 		}
 		// Up to the top: in a container that is the container's own cgroup, and has its quota.
 		for path := filepath.Clean("/" + fields[2]); ; path = filepath.Dir(path) {
-			n := readField(filepath.Join(mount, hierarchy, path, "cpu.stat"), label)
-			longest = max(longest, time.Duration(n)*unit)
+			stat := filepath.Join(mount, hierarchy, path, "cpu.stat")
+			lasted = max(lasted, time.Duration(readField(stat, label))*unit)
+			periods = max(periods, readField(stat, "nr_throttled "))
 			if path == "/" {
 				break
 			}
 		}
 	}
-	return longest
+	return lasted, periods
 }
 
 // sleptFor is how long the host has been suspended since boot: the boot-time clock counts it, the monotonic one does not.

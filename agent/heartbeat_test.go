@@ -168,7 +168,7 @@ func TestAWorkerStoppedInACallIsKilledAtHeldLimit(t *testing.T) {
 			return false
 		}
 	})
-	if e := wantReason(t, o.err, WorkerDied); !strings.Contains(e.Message, "held: stopped") || e.Worker != id {
+	if e := wantReason(t, o.err, WorkerDied); !strings.Contains(e.Message, "held: stopped") || e.Worker != id || !strings.Contains(e.Traceback, "in pause") {
 		t.Errorf("%+v", e)
 	}
 }

@@ -7,15 +7,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // stackLimit bounds the wait for the stacks that somebody asked for.
 const stackLimit = 3 * time.Second
 
-// dump gets the Python stacks of all threads, or as much of them as came within limit.
+// dump gets the Python stacks of all threads of a worker that is about to be killed, or as much of them as came within limit. One that
+// is stopped goes on for that moment: the signal handler comes before any of its own code.
 func (w *worker) dump(limit time.Duration) string {
-	text, _ := w.crash.dump(w.process, w.dumpSignal, w.dead, limit)
+	text, _ := w.crash.dump(w.process, w.dumpSignal, w.dead, limit, func() {
+		if state, _, _ := readStat(filepath.Join("/proc", strconv.Itoa(w.process.pid), "stat")); state == 'T' {
+			_ = w.process.signal(syscall.SIGCONT)
+		}
+	})
 	return text
 }
 
@@ -35,7 +41,7 @@ func (a *Agent) Stack(ctx context.Context, id string) (string, error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline))
 	}
-	text, complete := w.crash.dump(w.process, w.dumpSignal, w.dead, limit)
+	text, complete := w.crash.dump(w.process, w.dumpSignal, w.dead, limit, nil)
 	if complete {
 		return text, nil
 	}

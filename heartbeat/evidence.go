@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// Thread is one thread's share of the processor so far: field 1 and 2 of /proc/PID/task/TID/schedstat.
+// Thread is one thread's share of the processor so far: the fields of /proc/PID/task/TID/schedstat, and its state.
 type Thread struct {
 	TID      int
+	State    byte          // as in /proc/PID/task/TID/stat; 0 if unreadable
 	CPU      time.Duration // ran
-	RunDelay time.Duration // was runnable and waited for a processor
+	RunDelay time.Duration // was runnable and waited for a processor; a wait counts when it ends
+	Turns    uint64        // was given a processor
 }
 
 // Sample is what the kernel said of a worker at one moment.
@@ -20,7 +22,9 @@ type Sample struct {
 	Traced   bool
 	Frozen   bool // its cgroup is frozen
 	// ThrottledFor is how long its cgroup has been kept from running by a CPU quota so far, summed over the processors.
+	// A throttling counts when it ends.
 	ThrottledFor time.Duration
+	Throttles    uint64 // periods of such a quota that ended with nothing left, so far
 	Threads      []Thread
 	MajorFlt     uint64 // major page faults so far
 	ReadBytes    uint64 // bytes read from storage so far
@@ -64,6 +68,9 @@ func (s *Sample) heldBy() string {
 func (e *Evidence) throttled() string {
 	elapsed := e.Now.At - e.Before.At
 	grown := e.Now.ThrottledFor - e.Before.ThrottledFor
+	if grown == 0 && e.Now.Throttles > e.Before.Throttles {
+		grown = elapsed // one that has begun before and goes on
+	}
 	if !e.Before.Readable || elapsed <= 0 || float64(grown) < throttledShare*float64(elapsed) {
 		return ""
 	}
@@ -74,19 +81,35 @@ func (e *Evidence) throttled() string {
 // thread, because that one burns 8–11 ms/s by itself while it waits for the GIL.
 func (e *Evidence) Progress() string {
 	if e.Now.State == 'D' {
-		return "waits for storage (D)"
+		return waitsForStorage
 	}
+	if paged := e.paged(); paged != "" {
+		return paged
+	}
+	return e.running(func(tid int) bool { return tid != e.ControlTID })
+}
+
+const waitsForStorage = "waits for storage (D)"
+
+// paged says what came from storage between the two samples: pages that had left the memory, or bytes that somebody read.
+func (e *Evidence) paged() string {
 	if e.Now.MajorFlt > e.Before.MajorFlt {
 		return fmt.Sprintf("%d major faults", e.Now.MajorFlt-e.Before.MajorFlt)
 	}
 	if e.Now.ReadBytes > e.Before.ReadBytes {
 		return fmt.Sprintf("%d bytes read", e.Now.ReadBytes-e.Before.ReadBytes)
 	}
-	return e.running(func(tid int) bool { return tid != e.ControlTID })
+	return ""
 }
 
-// starved says that some thread, the control thread too, waited for a processor nearly all the time.
-func (e *Evidence) starved() string { return e.running(func(int) bool { return true }) }
+// starved says what an idle process lacked: some thread, the control thread too, waited for a processor nearly all the time, or the
+// pages that an answer needs were not in memory.
+func (e *Evidence) starved() string {
+	if text := e.running(func(int) bool { return true }); text != "" {
+		return text
+	}
+	return e.paged()
+}
 
 func (e *Evidence) running(counts func(tid int) bool) string {
 	elapsed := float64(e.Now.At - e.Before.At)
@@ -106,6 +129,10 @@ func (e *Evidence) running(counts func(tid int) bool) string {
 		want := cpu + float64(t.RunDelay-was.RunDelay)/elapsed
 		if cpu >= cpuShare || want >= wantShare {
 			return fmt.Sprintf("thread %d ran %.1f %% and waited %.1f %%", t.TID, 100*cpu, 100*(want-cpu))
+		}
+		// Its wait is in no figure yet. One that waits for the GIL has hundreds of turns.
+		if t.State == 'R' && t.Turns == was.Turns {
+			return fmt.Sprintf("thread %d is runnable and had no turn", t.TID)
 		}
 	}
 	return ""

@@ -113,16 +113,22 @@ func (m *Monitor) Answered(stamp, now time.Duration) (d Decision, ok bool) {
 	return d, true
 }
 
-// judge is the table of verdicts.
+// judge is the table of verdicts. That a process is stopped, traced or frozen is a fact, however late we look; what is measured
+// over a time is void when we were late.
 func (m *Monitor) judge(now time.Duration, e *Evidence, lateness time.Duration) (Verdict, string) {
-	held := e.Now.heldBy()
-	if held == "" && (!e.InFlight || e.Progress() == "") {
+	fact, held := e.Now.heldBy(), ""
+	if !e.InFlight || e.Progress() == "" {
 		held = e.throttled() // a call that gets on below its quota is busy, however slow
+	}
+	if held == "" && !e.InFlight && e.Now.State == 'D' && e.starved() == "" {
+		held = waitsForStorage // nobody can end it there, and nothing comes
 	}
 	first := e.Before.At == 0 && !e.Before.Readable // no sample of the turn before: nothing can be compared
 	switch {
 	case e.Suspended:
 		return m.excused(Late, now, "the host was suspended")
+	case fact != "":
+		return m.unlessEarly(now, Held, fact)
 	case lateness > ownSlack:
 		return m.excused(Late, now, fmt.Sprintf("our own loop was %s late", lateness.Round(time.Millisecond)))
 	case held != "":

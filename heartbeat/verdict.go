@@ -25,7 +25,7 @@ var verdicts = [...]struct{ name, meaning, action string }{
 	Healthy: {"healthy", "the last ping was answered", "none"},
 	Late:    {"late", "a ping was missed, too few in a row for more", "ping on"},
 	Busy:    {"busy", "a call holds the interpreter and makes progress", "wait: the call's own deadline governs"},
-	Held:    {"held", "stopped, traced, frozen or throttled, or its state cannot be read", "send it nothing more, start a substitute; kill at held_limit; back to ready if it answers first"},
+	Held:    {"held", "stopped, traced, frozen or throttled; idle and waiting for storage; or its state cannot be read", "send it nothing more, start a substitute; kill at held_limit; back to ready if it answers first"},
 	Blocked: {"blocked", "a call holds the interpreter without progress", "send it nothing more, start a substitute; kill at blocked_limit; back to ready if it answers first"},
 	Lost:    {"lost", "no call, no excuse, no answer", "kill"},
 }

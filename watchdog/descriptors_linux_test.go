@@ -46,8 +46,8 @@ func TestWithoutDescriptors(t *testing.T) {
 	if got := *p; got.stat != -1 || got.tasks != -1 || got.spare != -1 {
 		t.Errorf("%+v", got)
 	}
-	p.sample(0)
-	if e := p.collect(1, 0); e.state != 0 || e.dumping || e.frozen || e.delay != 0 || e.queued {
+	p.sample(0, false)
+	if e := p.collect(1, 0); e.state != 0 || e.dumping || e.frozen || e.ran != 0 || e.waits || e.throttled != 0 || e.faults != 0 {
 		t.Errorf("evidence out of nothing: %+v", e)
 	}
 	p.close()
@@ -72,15 +72,16 @@ func TestAReapedProcessSaysNothing(t *testing.T) {
 	}
 	p := openProc(c.Process.Pid)
 	defer p.close()
-	if statState(readFD(p.stat)) == 0 || len(p.times()) != 1 { // control
-		t.Errorf("a living process has state %q and threads %v", statState(readFD(p.stat)), p.times())
+	if p.advance(nil); statState(readFD(p.stat)) == 0 || len(p.threads) != 1 { // control
+		t.Errorf("a living process has state %q and threads %v", statState(readFD(p.stat)), p.threads)
 	}
 	_ = in.Close()
 	if err := c.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if text, all := readFD(p.stat), p.times(); text != "" || len(all) != 0 {
-		t.Errorf("%q, threads %v", text, all)
+	p.advance(nil)
+	if text := readFD(p.stat); text != "" || len(p.threads) != 0 {
+		t.Errorf("%q, threads %v", text, p.threads)
 	}
 }
 

@@ -8,9 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usageTimes is one line of proc/PID/task/TID/schedstat: time on a processor and time waiting for one.
-type usageTimes struct{ cpu, delay time.Duration }
-
 // procFiles are the files of proc that say why an agent is silent. They are opened when the agent starts, because a
 // watchdog that is out of descriptors must still be able to judge; spare is given up for the moment that a thread's file is read.
 type procFiles struct {
@@ -20,7 +17,11 @@ type procFiles struct {
 	takenAt instant // of the baseline
 	before  evidence
 	slept   time.Duration
-	threads map[string]usageTimes
+	quota   throttling
+	faults  uint64
+	threads map[string]schedstat
+	ran     time.Duration // since the first baseline of this silence
+	dumped  bool          // a core dump has been seen: the last thing that a process does
 }
 
 // openProc opens what there is; a file that cannot be opened is -1 and says nothing.
@@ -47,9 +48,14 @@ func (p *procFiles) reserve() {
 	p.spare = fd
 }
 
-// sample takes the baseline that collect compares with.
-func (p *procFiles) sample(now instant) {
-	p.takenAt, p.slept, p.threads = now, asleep(), p.times()
+// sample takes the baseline that collect compares with. on says that it goes on with a silence in which the agent was starved: what it
+// ran since the first baseline counts.
+func (p *procFiles) sample(now instant, on bool) {
+	if p.advance(nil); !on {
+		p.ran = 0
+	}
+	p.takenAt, p.slept, p.quota = now, asleep(), p.throttled()
+	p.faults = majorFaults(readFD(p.stat))
 	p.before = evidence{}
 	p.look(&p.before)
 }
@@ -57,8 +63,10 @@ func (p *procFiles) sample(now instant) {
 // look sees what may keep the process from running.
 func (p *procFiles) look(e *evidence) {
 	e.state = statState(readFD(p.stat))
-	e.dumping = strings.Contains(readFD(p.status), "\nCoreDumping:\t1")
-	// cgroup v2 parks a frozen task in do_freezer_trap, v1 in __refrigerator.
+	// The word is gone when the memory is written; the file may take longer to close, and the process is in its exit until then.
+	p.dumped = p.dumped || strings.Contains(readFD(p.status), "\nCoreDumping:\t1")
+	e.dumping = p.dumped
+	// cgroup v2 parks a frozen task in do_freezer_trap, v1 in __refrigerator unless it slept in a way that may be frozen.
 	w := readFD(p.wchan)
 	e.frozen = w == "do_freezer_trap" || w == "__refrigerator" || p.cgroupFrozen()
 }
@@ -68,32 +76,42 @@ func (p *procFiles) collect(now instant, late time.Duration) evidence {
 	e := evidence{window: now - p.takenAt, late: late, slept: asleep() - p.slept}
 	e.was, e.wasHeld = p.before.held()
 	p.look(&e)
-	for tid, t := range p.times() {
-		grown := usageTimes{t.cpu - p.threads[tid].cpu, t.delay - p.threads[tid].delay}
-		e.delay += grown.delay
-		// A thread that waits in the run queue has its wait counted only when it runs: its state says it now.
-		if grown.cpu*20 < e.window && statState(p.threadFile(tid, "stat")) == 'R' {
-			e.queued = true
-		}
-	}
+	p.advance(func(grown schedstat, state byte) { e.waits = e.waits || grown.waits(e.window, state) })
+	e.ran, e.throttled = p.ran, p.throttled().between(p.quota, e.window)
+	e.faults = majorFaults(readFD(p.stat)) - p.faults
 	return e
 }
 
-// times reads the schedstat of every thread.
-func (p *procFiles) times() map[string]usageTimes {
-	all := map[string]usageTimes{}
-	for _, tid := range p.tids() {
-		if f := strings.Fields(p.threadFile(tid, "schedstat")); len(f) >= 2 {
-			cpu, _ := strconv.ParseInt(f[0], 10, 64)
-			delay, _ := strconv.ParseInt(f[1], 10, 64)
-			all[tid] = usageTimes{time.Duration(cpu), time.Duration(delay)}
+// advance reads every thread, adds what it ran since the last time, and shows it to see. A thread that has ended meanwhile is not counted.
+func (p *procFiles) advance(see func(grown schedstat, state byte)) {
+	now := map[string]schedstat{}
+	for _, tid := range p.threadNames() {
+		u, ok := parseSchedstat(p.threadFile(tid, "schedstat"))
+		if !ok {
+			continue
+		}
+		now[tid] = u
+		grown := u.minus(p.threads[tid])
+		p.ran += grown.cpu
+		if see != nil {
+			see(grown, statState(p.threadFile(tid, "stat")))
 		}
 	}
-	return all
+	p.threads = now
 }
 
-// tids lists the threads.
-func (p *procFiles) tids() (names []string) {
+func parseSchedstat(text string) (u schedstat, ok bool) {
+	f := strings.Fields(text)
+	if len(f) < 3 {
+		return schedstat{}, false
+	}
+	cpu, _ := strconv.ParseInt(f[0], 10, 64)
+	delay, _ := strconv.ParseInt(f[1], 10, 64)
+	turns, _ := strconv.ParseUint(f[2], 10, 64)
+	return schedstat{time.Duration(cpu), time.Duration(delay), turns}, true
+}
+
+func (p *procFiles) threadNames() (names []string) {
 	if p.tasks < 0 {
 		return nil
 	}
@@ -111,7 +129,7 @@ func (p *procFiles) tids() (names []string) {
 // children lists the living children of the process, of all its threads.
 func (p *procFiles) children() (living []int32) {
 	var pids []int32
-	for _, tid := range p.tids() {
+	for _, tid := range p.threadNames() {
 		p.withFile(p.tasks, tid+"/children", func(fd int) { pids = appendPIDs(pids, fd) })
 	}
 	for _, pid := range pids {
@@ -141,23 +159,6 @@ func (p *procFiles) withFile(dir int, name string, use func(fd int)) {
 	p.reserve()
 }
 
-// cgroupFrozen asks the agent's cgroup v2, wherever it has moved since it started; in a hybrid hierarchy it is mounted below
-// "unified".
-func (p *procFiles) cgroupFrozen() bool {
-	for _, line := range strings.Split(readFD(p.cgroup), "\n") {
-		path, v2 := strings.CutPrefix(line, "0::/")
-		if !v2 {
-			continue
-		}
-		for _, mount := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/unified/"} {
-			if strings.Contains("\n"+p.read(unix.AT_FDCWD, mount+path+"/cgroup.events"), "\nfrozen 1") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 func (p *procFiles) close() {
 	for _, fd := range []int{p.stat, p.status, p.wchan, p.cgroup, p.tasks, p.spare} {
 		if fd >= 0 {
@@ -177,6 +178,16 @@ func readFD(fd int) string {
 		return ""
 	}
 	return string(buf[:n])
+}
+
+// majorFaults is the twelfth field of proc/PID/stat: pages that had to be read from storage so far.
+func majorFaults(stat string) uint64 {
+	f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+	if len(f) < 10 {
+		return 0
+	}
+	n, _ := strconv.ParseUint(f[9], 10, 64)
+	return n
 }
 
 // statState is the third field of proc/PID/stat. The second is the command in parentheses, which may hold any byte.

@@ -205,7 +205,7 @@ func (l *loop) do(a action, late time.Duration) {
 		l.tellKill(a.signal)
 		l.agent.signal(a.signal)
 	case actSample:
-		l.proc.sample(monotonic())
+		l.proc.sample(monotonic(), l.silent && l.judged == starved)
 	case actJudge:
 		l.judge(late)
 	case actTellStopping:
@@ -227,18 +227,19 @@ func (l *loop) tellKill(signal int) {
 
 // judge asks why the agent is silent; each new answer is one line.
 func (l *loop) judge(late time.Duration) {
-	v := judge(l.proc.collect(monotonic(), late))
+	e := l.proc.collect(monotonic(), late)
+	v := judge(e)
 	name := "agent " + itoa(l.agent.pid) + " has not beaten for " + l.cfg.agentTimeout.String() + ": " + v.String()
 	if l.link.fd < 0 {
 		name += " (it closed its end of the guard link)"
 	}
 	if v == hung {
-		l.out.line(name + "; asking for its stacks, then killing it")
+		l.out.line(name + "; asking for its stacks, then killing it (" + e.String() + ")")
 		l.feed(event{kind: evHung})
 		return
 	}
 	if !l.silent || l.judged != v {
-		l.out.line(name + "; leaving it alone")
+		l.out.line(name + "; leaving it alone (" + e.String() + ")")
 	}
 	l.silent, l.judged = true, v
 	l.feed(event{kind: evHeld})

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,8 @@ type script struct {
 	CloseLink     bool
 	OnTERM        string // "bye" (default), "ignore", "default"
 	OnABRT        string // "ignore", else Go's own
+	Memory        int    // MiB that a core dump has to write
+	Hang          string // at SIGUSR2: "burn" a processor or "sleep" for ever, "work" and beat, or "dump" core
 	Report        bool   // say what environment and descriptors arrived
 	ExitNow       bool   // do not serve
 	Bye           int    // exit code; announced when there was a HELLO
@@ -57,6 +60,8 @@ func playRole(role, arg string) int {
 		return playParent(arg)
 	case "spin":
 		return playSpinner()
+	case "load":
+		return playLoad(arg)
 	}
 	panic("unknown role " + role)
 }
@@ -111,10 +116,19 @@ func (p *player) play() int {
 			say("guarded child %v", m.Kind)
 		}
 	}
+	memory := make([]byte, s.Memory<<20)
+	for i := 0; i < len(memory); i += os.Getpagesize() {
+		memory[i] = 1
+		if i&(1<<22-1) == 0 {
+			p.tell(ipc.GuardMessage{Kind: ipc.GuardBeat})
+			p.dropAnswers()
+		}
+	}
 	say("agent %d ready", os.Getpid())
 	if !s.ExitNow {
 		p.serve(signals)
 	}
+	runtime.KeepAlive(memory)
 	if s.Hello && !s.NoBye {
 		p.tell(ipc.GuardMessage{Kind: ipc.GuardBye, Value: int64(s.Bye)})
 	}
@@ -310,6 +324,8 @@ func (p *player) serve(signals chan os.Signal) {
 				if p.script.OnTERM != "ignore" {
 					return
 				}
+			case syscall.SIGUSR2:
+				playHang(p.script.Hang)
 			case syscall.SIGUSR1: // ask for one more guarded process
 				p.guardMany(1)
 			}

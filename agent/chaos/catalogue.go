@@ -20,6 +20,7 @@ func Catalogue() []Scenario {
 		releaseScenarios(),
 		thousandScenarios(),
 		faultScenarios(),
+		verdictScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,7 +122,13 @@ func (a *Agent) Client() *client.Client {
 	if a.client != nil {
 		return a.client
 	}
-	a.round.Until("socket", func() bool { _, err := os.Stat(a.Socket); return err == nil || a.over() })
+	a.round.Until("socket that listens", func() bool {
+		c, err := net.Dial("unix", a.Socket)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil || a.over()
+	})
 	c, err := client.Dial(a.round.ctx, a.Socket)
 	a.round.Must(err)
 	a.client = c

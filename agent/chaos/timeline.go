@@ -1,0 +1,109 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pitboss-run/pitboss/agent/client"
+)
+
+// happening is one event of an agent, with the fields that verdicts are judged by.
+type happening struct {
+	at                               time.Time // when it arrived here; by the monotonic clock
+	name                             string
+	Pool, Worker, From, To, Evidence string
+	End, Stack                       string
+	PID                              int
+	StartTime                        uint64 `json:"start_time"`
+}
+
+// index is the worker's place in its pool: a substitute and a successor have it too.
+func (h *happening) index() string { return indexOf(h.Worker) }
+
+func indexOf(worker string) string {
+	if i := strings.LastIndexByte(worker, '.'); i >= 0 {
+		return worker[:i]
+	}
+	return worker
+}
+
+// timeline keeps every event of an agent that tells of workers.
+type timeline struct {
+	mu   sync.Mutex // guards the following
+	all  []happening
+	lost uint64
+	err  error // why it ended; nil while it goes on, and when the agent ended
+}
+
+// follow reads the agent's events from its first to its last, or to the end of the round.
+func (a *Agent) follow() *timeline {
+	t := &timeline{}
+	ctx, cancel := context.WithCancel(a.round.ctx)
+	c := a.Client()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err := c.Events(ctx, "", true, func(e client.Event) error {
+			h := happening{at: time.Now(), name: e.Name}
+			err := json.Unmarshal(e.Fields, &h)
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.lost += e.Lost
+			if strings.HasPrefix(e.Name, "heartbeat.") || strings.HasPrefix(e.Name, "worker.") {
+				t.all = append(t.all, h)
+			}
+			return err
+		})
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if ctx.Err() == nil {
+			t.err = err
+		}
+	}()
+	a.round.Cleanup(func() { cancel(); <-ended })
+	return t
+}
+
+// find lists what fits, in its order.
+func (t *timeline) find(fits func(*happening) bool) []happening {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []happening
+	for i := range t.all {
+		if fits(&t.all[i]) {
+			found = append(found, t.all[i])
+		}
+	}
+	return found
+}
+
+// verdict is the first change of a worker's verdict to this one.
+func (t *timeline) verdict(worker, to string) (happening, bool) {
+	found := t.find(func(h *happening) bool { return h.name == "heartbeat.verdict" && h.Worker == worker && h.To == to })
+	if len(found) == 0 {
+		return happening{}, false
+	}
+	return found[0], true
+}
+
+// whole fails the round if an event was lost, or if a verdict has no evidence.
+func (t *timeline) whole(r *Round) {
+	t.mu.Lock()
+	if t.lost > 0 || t.err != nil {
+		r.Errorf("%d events were lost; the stream ended with %v", t.lost, t.err)
+	}
+	t.mu.Unlock()
+	for _, h := range t.find(func(h *happening) bool { return h.name == "heartbeat.verdict" && h.Evidence == "" }) {
+		r.Errorf("no evidence for the verdict %s of %s", h.To, h.Worker)
+	}
+}
+
+// spared counts every worker that ended before now and is not in expected as killed without need.
+func (t *timeline) spared(r *Round, expected map[string]bool) {
+	for _, h := range t.find(func(h *happening) bool { return h.name == "worker.exited" && !expected[h.Worker] }) {
+		r.FalseKill("worker %s: %s; %s", h.Worker, h.End, h.Evidence)
+	}
+}
