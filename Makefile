@@ -69,6 +69,7 @@ containers: build $(TOOLS)/staticcheck ## the container examples: linted, valida
 chaos: build ## the catalogue of pitboss verify as tests; ROUNDS per cell of the kill matrix
 	go test -count=1 -timeout 60m -v -run 'TestCatalogue/(control|kill)' ./agent/chaos -chaos.rounds=$(ROUNDS)
 	go test -count=1 -timeout 30m -v -run 'TestCatalogue' -skip 'TestCatalogue/kill' ./agent/chaos
+	go test -count=1 -timeout 30m -v -tags soak -run TestSoak ./agent/chaos
 
 fuzz: $(VENV) ## every fuzz target for FUZZTIME, every property of the Python half with FUZZEXAMPLES
 	for dir in agent ipc heartbeat watchdog; do for f in $$(grep -ho 'func Fuzz[A-Za-z]*' $$dir/*_test.go | cut -c6-); do \

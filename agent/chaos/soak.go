@@ -69,22 +69,37 @@ def burn(seconds: float) -> int:
 // Soak runs an agent of 20 workers at the defaults under 50 runnable processes per processor, with a call that holds the GIL in C for
 // 60 s, short calls beside it, and an agent that is stopped for 5 s each minute. Nobody may be killed. progress is told a line a minute.
 // Before that comes a control: a detector that is set to kill, and a worker that is stopped; the same count must see it.
-func Soak(ctx context.Context, o SoakOptions, progress func(string)) SoakReport {
+func Soak(ctx context.Context, o SoakOptions, progress func(string)) *SoakReport {
 	began := time.Now()
-	rep := SoakReport{Workers: soakWorkers, Runnable: perProcessor * o.Host.CPUs, Verdicts: map[string]int{}}
+	rep := &SoakReport{Workers: soakWorkers, Runnable: perProcessor * o.Host.CPUs, Verdicts: map[string]int{}}
 	random := rand.New(rand.NewPCG(rand.Uint64(), 0))
-	control := runRound(ctx, o.Host, random, func(r *Round) { soakControl(r, &rep) })
+	control := runRound(ctx, o.Host, random, func(r *Round) { soakControl(r, rep) })
 	rep.take("control: ", control)
 	if !rep.ControlKill {
 		rep.Failures = append(rep.Failures, "control: a kill was not counted, so the absence of one proves nothing")
 	} else {
 		progress("control: the kill of a stopped worker was counted")
-		rep.take("", runRound(ctx, o.Host, random, func(r *Round) { (&soak{Round: r, rep: &rep, progress: progress}).run(o.Duration) }))
+		rep.take("", runRound(ctx, o.Host, random, func(r *Round) { (&soak{Round: r, rep: rep, progress: progress}).run(o.Duration) }))
 	}
 	rep.TookS = time.Since(began).Seconds()
 	rep.Interrupted = ctx.Err() != nil
 	rep.OK = len(rep.Failures) == 0 && !rep.Interrupted && rep.Kills == 0
 	return rep
+}
+
+// String is the report as text.
+func (rep *SoakReport) String() string {
+	return fmt.Sprintf("%d workers, %d runnable processes, %.0f s: %d calls, %d that held the GIL in C for %s, the agent stopped %d times for %s: %d kills, %d survivors\n"+
+		"%d changes of verdict, each with its evidence: %v\n%d pongs: p50 %.0f ms, p95 %.0f ms, p99.9 %.0f ms, max %.0f ms",
+		rep.Workers, rep.Runnable, rep.TookS, rep.Calls, rep.Burns, soakBurn, rep.AgentStops, soakStop, rep.Kills, rep.Survivors,
+		rep.changes(), rep.Verdicts, rep.Pongs, rep.PongP50, rep.PongP95, rep.PongP999, rep.PongMax)
+}
+
+func (rep *SoakReport) changes() (n int) {
+	for _, of := range rep.Verdicts {
+		n += of
+	}
+	return n
 }
 
 func (rep *SoakReport) take(prefix string, o Outcome) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/chaos"
@@ -21,6 +23,7 @@ type verifyFlags struct {
 	long, list, verbose bool
 	only                []string
 	rounds              int
+	soak                time.Duration
 	seed                uint64
 	python, out         string
 	heading             sync.Once // of the matrix
@@ -35,11 +38,12 @@ verify has not started is touched, an agent that serves on this host least of al
 
 First comes a control: the same worker without pitboss, which must leak. If nothing is seen to leak there, the count is blind here,
 and verify fails. A row that this host cannot run says what it needs; docs/guarantees.md tells how to read the matrix.`,
-		Example: "  pitboss verify\n  pitboss verify --only kill-agent-idle --rounds 20\n  pitboss verify --long --out verify.json",
+		Example: "  pitboss verify\n  pitboss verify --soak 1h\n  pitboss verify --only kill-agent-idle --rounds 20\n  pitboss verify --long --out verify.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.verify(cmd, g)
 		}}
 	c.Flags().BoolVar(&f.long, "long", false, "make more than 1 000 kills and run every slow row: an hour or two")
+	c.Flags().DurationVar(&f.soak, "soak", 0, "for so `LONG`, such as 1h, load everything and count kills that should not be; nothing else is run")
 	c.Flags().BoolVar(&f.list, "list", false, "name the scenarios, run none")
 	c.Flags().StringSliceVar(&f.only, "only", nil, "run these `SCENARIOS`, separated by commas")
 	c.Flags().IntVar(&f.rounds, "rounds", 0, "run each scenario so `MANY` times (default: as the scenario says)")
@@ -54,6 +58,9 @@ func (f *verifyFlags) verify(cmd *cobra.Command, g *global) error {
 	if f.rounds < 0 || f.rounds > 100_000 {
 		return fail(exitUsage, "--rounds is 1 to 100 000", "cannot run each scenario %d times", f.rounds)
 	}
+	if f.soak != 0 && f.soak < time.Minute {
+		return fail(exitUsage, "--soak is 1m or longer", "cannot soak for %s", f.soak)
+	}
 	if f.list {
 		return f.print(g)
 	}
@@ -63,6 +70,9 @@ func (f *verifyFlags) verify(cmd *cobra.Command, g *global) error {
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	if f.soak != 0 {
+		return f.soakFor(ctx, g, host)
+	}
 	o := chaos.VerifyOptions{Host: host, Long: f.long, Only: f.only, Rounds: f.rounds, Seed: f.seed, Version: ipc.Version}
 	if !g.json {
 		o.Done = func(r *chaos.Row) { f.show(g, r) }
@@ -96,6 +106,32 @@ func (f *verifyFlags) verify(cmd *cobra.Command, g *global) error {
 	return nil
 }
 
+// soakFor runs the load that must kill nobody.
+func (f *verifyFlags) soakFor(ctx context.Context, g *global, host *chaos.Host) error {
+	rep := chaos.Soak(ctx, chaos.SoakOptions{Host: host, Duration: f.soak}, func(line string) {
+		if !g.json {
+			fmt.Fprintln(g.stdout, line)
+		}
+	})
+	if err := f.keep(rep); err != nil {
+		return err
+	}
+	if g.json {
+		if err := printJSON(g.stdout, rep); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(g.stdout, rep.String())
+	}
+	switch {
+	case rep.Interrupted:
+		return &codeError{code: exitInterrupted}
+	case !rep.OK:
+		return fail(exitFailed, "", "the soak failed: %s", strings.Join(rep.Failures, "; "))
+	}
+	return nil
+}
+
 // host is this one, with our own binary and an interpreter that is there.
 func (f *verifyFlags) host() (*chaos.Host, error) {
 	self, err := os.Executable()
@@ -117,7 +153,7 @@ func (f *verifyFlags) host() (*chaos.Host, error) {
 }
 
 // keep writes the report.
-func (f *verifyFlags) keep(rep *chaos.Report) error {
+func (f *verifyFlags) keep(rep any) error {
 	if f.out == "" {
 		return nil
 	}

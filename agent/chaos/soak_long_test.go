@@ -1,3 +1,5 @@
+//go:build soak
+
 package chaos
 
 import (
@@ -7,13 +9,10 @@ import (
 	"time"
 )
 
-var soakFor = flag.Duration("chaos.soak", 0, "how long TestSoak runs; 0: not at all")
+var soakFor = flag.Duration("chaos.soak", time.Minute, "how long TestSoak runs")
 
-// TestSoak is the long run without a false kill: `go test ./agent/chaos -run TestSoak -v -timeout 0 -chaos.soak=1h`.
+// TestSoak is the run without a false kill that `pitboss verify --soak` makes, shorter.
 func TestSoak(t *testing.T) {
-	if *soakFor == 0 {
-		t.Skip("runs for as long as -chaos.soak says")
-	}
 	rep := Soak(t.Context(), SoakOptions{Host: thisHost(t), Duration: *soakFor}, func(line string) { t.Log(time.Now().UTC().Format("15:04:05"), line) })
 	text, err := json.MarshalIndent(rep, "", " ")
 	if err != nil {
