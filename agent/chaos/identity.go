@@ -143,7 +143,7 @@ func reusePIDs(r *Round, births int) {
 	config := "pools:\n"
 	pools := []string{"a", "b", "c"}
 	for _, name := range pools {
-		config += kinPool(name, 2)
+		config += kinPool(name, 2, grace)
 	}
 	a := &kinAgent{r, r.Start(Options{Config: strings.ReplaceAll(config, "kin.py", "dying.py"), Files: map[string]string{"dying.py": dying},
 		Env:    []string{"CHAOS_DIR=" + r.dir},
@@ -174,7 +174,7 @@ func reusePIDs(r *Round, births int) {
 		r.Errorf("%d strangers were born, %d of them with a number that another had had: the round does not show what it should", n, again)
 	}
 	r.Note("%d strangers, %d with a number that came back; meanwhile %d deaths ordered or done", n, again, deaths)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // lifeline is a standard input that ends with the round, or with this process.
