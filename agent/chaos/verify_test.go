@@ -145,6 +145,7 @@ func TestAVerifyThatIsKilledLeavesNothing(t *testing.T) {
 	if err := verify.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _, _ = verify.Process.Kill(), verify.Wait() }) // again, when it went well
 	var place string
 	for end := time.Now().Add(patience); place == ""; place = placeOf(tree.Alive()) {
 		if time.Now().After(end) {
@@ -180,4 +181,27 @@ func placeOf(all []Sighting) string {
 		}
 	}
 	return ""
+}
+
+var write = flag.Bool("chaos.write", false, "write the catalogue into docs/verify.md")
+
+// TestCatalogueDocument holds docs/verify.md to the catalogue; `make gen` writes it.
+func TestCatalogueDocument(t *testing.T) {
+	const file, heading = "../../docs/verify.md", "## The catalogue\n\n"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, _, found := strings.Cut(string(text), heading)
+	if !found {
+		t.Fatalf("%s has no %q", file, heading)
+	}
+	want := head + heading + Markdown()
+	if *write {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if string(text) != want {
+		t.Errorf("%s does not show the catalogue as it is; run `make gen`", file)
+	}
 }
