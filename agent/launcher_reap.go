@@ -2,6 +2,8 @@ package agent
 
 import (
 	"errors"
+	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -20,19 +22,53 @@ func (l *launcher) reapKeeper(keeper *pidfd) (status int, left []survivor, err e
 	if err := l.link.send(reapOrder{Op: "reap", Keeper: keeper.pid}); err != nil && !linkEnded(err) && !errors.Is(err, syscall.EPIPE) {
 		l.log.Error("cannot order a launcher to reap", "pool", l.pool, "cause", err)
 	}
-	patience := time.NewTimer(reapPatience)
-	defer patience.Stop()
-	select {
-	case r := <-reply:
-		l.children.forget(keeper)
-		return r.Status, r.Left, nil
-	case <-patience.C: // stopped or stuck: killed, its zombie falls to us
-		l.tellKill(l.process.pid, "it does not collect a keeper that has ended")
-		l.kill()
-		<-l.dead
-	case <-l.dead:
+	for {
+		began := lookAtLauncher(l.process.pid)
+		patience := time.NewTimer(reapPatience)
+		select {
+		case r := <-reply:
+			patience.Stop()
+			l.children.forget(keeper)
+			return r.Status, r.Left, nil
+		case <-patience.C:
+			if began.starved() {
+				continue
+			}
+			// stopped or stuck: killed, its zombie falls to us
+			l.tellKill(l.process.pid, "it does not collect a keeper that has ended")
+			l.kill()
+			<-l.dead
+		case <-l.dead:
+			patience.Stop()
+		}
+		return l.reapOrphan(keeper, reply)
 	}
-	return l.reapOrphan(keeper, reply)
+}
+
+// launcherLook is what the kernel said about a launcher's first thread when a wait for it began.
+type launcherLook struct {
+	pid        int
+	at         time.Time
+	cpu, delay time.Duration
+}
+
+func lookAtLauncher(pid int) launcherLook {
+	look := launcherLook{pid: pid, at: time.Now()}
+	for _, thread := range readThreads(filepath.Join("/proc", strconv.Itoa(pid))) {
+		if thread.TID == pid {
+			look.cpu, look.delay = thread.CPU, thread.RunDelay
+		}
+	}
+	return look
+}
+
+// starved says that the launcher has mostly waited for a processor since: late, not stuck. A wait that lasts is in no account yet
+// (schedstat adds it when the thread runs), so a thread that is runnable and has not run much counts too. A stopped one is neither.
+func (then launcherLook) starved() bool {
+	now := lookAtLauncher(then.pid)
+	half := now.at.Sub(then.at) / 2
+	state, _, ok := readStat(filepath.Join("/proc", strconv.Itoa(then.pid), "stat"))
+	return ok && state != 'T' && (now.delay-then.delay >= half || state == 'R' && now.cpu-then.cpu < half)
 }
 
 // reapOrphan collects a keeper whose launcher is dead.

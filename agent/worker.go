@@ -152,6 +152,7 @@ func (w *worker) launch() error {
 	if err != nil {
 		return err
 	}
+	began := lookAtLauncher(w.launcher.process.pid)
 	timeout := time.NewTimer(cfg.Timeouts.Start)
 	defer timeout.Stop()
 	select {
@@ -171,7 +172,9 @@ func (w *worker) launch() error {
 		return errEnded
 	case <-timeout.C:
 		w.launcher.giveUp(w.id, reply)
-		w.pool.launcherHangs(w.launcher)
+		if !began.starved() {
+			w.pool.launcherHangs(w.launcher)
+		}
 		return failf(PoolFailed, "launcher of pool %q did not fork within %s", cfg.Name, cfg.Timeouts.Start)
 	}
 	w.wg.Go(w.readKeeper)

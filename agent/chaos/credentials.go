@@ -197,12 +197,12 @@ func setuidExec(r *Round) {
 	}
 	a.pin(parentOf(changers[0].PID)).Kill(syscall.SIGKILL)
 	for i, p := range changers {
-		if !p.Gone(limit) {
+		if !p.Gone(patience) {
 			r.survived("%s (%d)", programs[i], p.PID)
 		}
 	}
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // startChanging starts an agent that may not signal other users' processes, calls change and kills that worker.
@@ -224,7 +224,7 @@ func startChanging(r *Round, o Options) (a *kinAgent, other, own *Process) {
 		r.Fatalf("process %d is user %d's", other.PID, user)
 	}
 	a.pin(parentOf(other.PID)).Kill(syscall.SIGKILL)
-	if !own.Gone(limit) {
+	if !own.Gone(patience) {
 		r.survived("the child that kept its user (%d)", own.PID)
 	}
 	return a, other, own
@@ -280,12 +280,12 @@ func credentialChange(r *Round) {
 		r.Errorf("it is gone: the round does not show what it should")
 	}
 	other.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 func credentialChangeInCgroup(r *Round) {
 	a, other, _ := startChanging(r, Options{Env: []string{"PITBOSS_CGROUP=delegated"}})
-	if !other.Gone(limit) {
+	if !other.Gone(patience) {
 		r.survived("the child that has changed its user (%d)", other.PID)
 	}
 	a.wantEvent("cleanup.denied", itoa(other.PID))
@@ -297,5 +297,5 @@ func credentialChangeInCgroup(r *Round) {
 	defer cancel()
 	r.Must(a.Client().Stop(ctx, "the round ends"))
 	r.Until("end of the agent", a.Agent.over)
-	r.Empty(limit)
+	r.Empty(patience)
 }

@@ -35,13 +35,13 @@ func cannotReuse(h *Host) string {
 }
 
 // churn is the first process of a pid namespace in which numbers come back soon. It starts what its arguments say, keeps 50 strangers
-// alive, each in a session of its own, and lets the oldest go whenever a new one is born. A stranger that a signal ends was hit. It
+// alive, each in a session of its own, and lets one go whenever a new one is born, from the moment on when the file "begin" is there. A stranger that a signal ends was hit. It
 // goes on until the file "enough" is there and ends with what it has started; the end of its standard input ends the whole namespace. Without arguments a reaper is at work that goes by
-// numbers: every 20 births it kills one that was reaped, its process long gone.
+// numbers: every 5 births it kills one that was reaped, its process long gone.
 const churn = `
 import os, select, signal, sys, time
 directory, command = sys.argv[1], sys.argv[2:]
-FIRST, LAST, STRANGERS, LONG_AGO = 300, 800, 50, 300
+FIRST, LAST, STRANGERS, LONG_AGO = 300, 800 if command else 420, 50, 80
 
 def place(name):
     return os.path.join(directory, name)
@@ -95,8 +95,13 @@ def collect():
             else:
                 gone.append((births, pid))
 
+os.pwrite(last_pid, str(FIRST - 1).encode(), 0)
 if command:
     started = born(lambda: os.execvp(command[0], command))
+while command and started and not os.path.exists(place("begin")):  # the agent starts in peace
+    collect()
+    if select.select([0], [], [], 0.01)[0]:
+        os._exit(1)
 while not os.path.exists(place("enough")) and (started or not command):
     pid = born(stranger)
     strangers.add(pid)
@@ -105,7 +110,7 @@ while not os.path.exists(place("enough")) and (started or not command):
     seen.add(pid)
     if len(strangers) > STRANGERS:
         os.write(release, b".")
-    if not command and births % 20 == 0 and gone and births - gone[0][0] > LONG_AGO:
+    if not command and births % 5 == 0 and gone and births - gone[0][0] > LONG_AGO:
         _, number = gone.pop(0)
         try:
             os.kill(number, signal.SIGKILL)
@@ -114,7 +119,7 @@ while not os.path.exists(place("enough")) and (started or not command):
     collect()
     if select.select([0], [], [], 0)[0]:
         os._exit(1)
-    if births % 50 == 0:
+    if births % 10 == 0:
         tell("births", "%d %d %d" % (births, again, len(hits)))
 os.write(release, b"." * len(strangers))
 while strangers or started:
@@ -136,20 +141,31 @@ func reusePIDs(r *Round, births int) {
 	ended := make(chan struct{})
 	go func() { _ = control.Wait(); close(ended) }()
 	r.Cleanup(func() { _ = control.Process.Kill(); <-ended })
-	r.Until("hit by the reaper that goes by numbers", func() bool { _, _, hits := r.churned("control/births"); return hits > 0 })
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(4 * patience); ; <-tick.C { // it takes 150 births: a fork each
+		n, _, hits := r.churned("control/births")
+		if hits > 0 {
+			break
+		}
+		if time.Now().After(end) || r.Context().Err() != nil {
+			r.Fatalf("the reaper that goes by numbers has hit none of %d strangers", n)
+		}
+	}
 	r.Write("control/enough", "")
 	<-ended
 
 	config := "pools:\n"
 	pools := []string{"a", "b", "c"}
 	for _, name := range pools {
-		config += kinPool(name, 2)
+		config += kinPool(name, 2, grace)
 	}
 	a := &kinAgent{r, r.Start(Options{Config: strings.ReplaceAll(config, "kin.py", "dying.py"), Files: map[string]string{"dying.py": dying},
 		Env:    []string{"CHAOS_DIR=" + r.dir},
 		Change: func(c *exec.Cmd) { c.Stdin = r.lifeline() },
 		Before: []string{"unshare", "--pid", "--fork", "--kill-child", "--mount-proc", r.Host().Python, r.File("churn.py"), r.dir}})}
 	a.Ready()
+	r.Write("begin", "")
 	last := time.Now().Add(patience + time.Duration(births)*100*time.Millisecond) // a loaded host takes 20 ms for each
 	deaths := a.dieUntil(pools, func() bool {
 		n, _, hits := r.churned("births")
@@ -174,7 +190,7 @@ func reusePIDs(r *Round, births int) {
 		r.Errorf("%d strangers were born, %d of them with a number that another had had: the round does not show what it should", n, again)
 	}
 	r.Note("%d strangers, %d with a number that came back; meanwhile %d deaths ordered or done", n, again, deaths)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // lifeline is a standard input that ends with the round, or with this process.

@@ -41,8 +41,9 @@ func startSimple(r *Round, pools string, files map[string]string) *kinAgent {
 // so many workers.
 func (r *Round) wantPopulation(launchers, workers int) {
 	want, last := 2+launchers+2*workers, 0
-	end := time.Now().Add(patience)
-	for last != want && time.Now().Before(end) {
+	tick := time.NewTicker(50 * time.Millisecond) // a look at every process of the host costs something
+	defer tick.Stop()
+	for end := time.Now().Add(patience); last != want && time.Now().Before(end); <-tick.C {
 		last = len(r.tree.Alive())
 	}
 	if last != want {
@@ -77,7 +78,7 @@ func launcherKilledForking(r *Round) {
 		}
 	}
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // readyWorkers is how many workers of a pool serve.
@@ -123,7 +124,7 @@ func launcherStopped(r *Round) {
 	}
 	r.wantPopulation(2, 4)
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // stuck is a preload that hangs while a file is there.
@@ -153,9 +154,9 @@ func launcherStuck(r *Round) {
 		_, _ = a.Client().RestartPool(ctx, "default") // the agent's death ends it
 	}()
 	r.Cleanup(func() { <-restarted })
-	r.Until("second launcher", func() bool { return len(r.tree.Alive()) == 2+2+2*2 })
+	r.wantPopulation(2, 2)
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // steady are clients that call without a pause.
@@ -223,5 +224,5 @@ func rollingRestart(r *Round) {
 	}
 	r.wantPopulation(1, 2)
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }

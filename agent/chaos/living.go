@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ import (
 func livingScenarios() []Scenario {
 	return []Scenario{
 		{Name: "escapees-of-a-living-pool", What: "a worker of a pool ends in each of seven ways, with 13 sorts of processes left behind",
-			Expect: "all of them gone, those of its siblings untouched, the pool serves on", Rounds: 1, Long: 20, Waits: true, Run: livingPool},
+			Expect: "all of them gone, those of its siblings untouched, the pool serves on", Rounds: 1, Long: 20, Waits: true, Run: livingPool, Check: checkBroods},
 		{Name: "background-children-live", What: "workers with background children serve calls, lose a sibling, then the launcher",
 			Expect: "the children of the living live", Rounds: 1, Long: 10, Waits: true, Run: func(r *Round) { backgroundChildren(r, 200) }},
 	}
@@ -24,6 +25,14 @@ func livingScenarios() []Scenario {
 
 // endings are how a worker of a living pool can end; each has a pool of its own, so that none waits for another's backoff.
 var endings = []string{"exit", "segv", "sigkill", "deadline", "restart", "restart-pool", "scale"}
+
+// graceOf is the grace of a pool's workers. In that of "restart" a worker gets TERM, and its breeder has to come to breed on a loaded host.
+func graceOf(pool string) time.Duration {
+	if pool == "restart" {
+		return 5 * grace
+	}
+	return grace
+}
 
 // kinAgent is an agent whose workers have begotten.
 type kinAgent struct {
@@ -34,7 +43,7 @@ type kinAgent struct {
 func startKin(r *Round, pools []string, workers int) *kinAgent {
 	config := "pools:\n"
 	for _, name := range pools {
-		config += kinPool(name, workers)
+		config += kinPool(name, workers, graceOf(name))
 	}
 	a := &kinAgent{r, r.Start(Options{Config: config, Files: map[string]string{"kin.py": kin}, Env: []string{"CHAOS_DIR=" + r.dir}})}
 	a.Ready()
@@ -119,21 +128,20 @@ func livingPool(r *Round) {
 		}
 	}
 	a.Ready()
-	bred := 0
-	for pid := range families {
-		bred += int(r.size("brood." + itoa(pid)))
-	}
-	if bred != 0 {
-		r.Errorf("%d processes were bred without a TERM", bred)
-	}
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
-	for pid := range families {
-		bred += int(r.size("brood." + itoa(pid)))
+	r.Empty(patience)
+	r.Count(broods, r.bred())
+}
+
+// broods are the processes that breeders have made in their grace.
+const broods = "processes bred in the grace"
+
+// checkBroods: without any the rows do not show what they should.
+func checkBroods(counts map[string]int) error {
+	if counts[broods] == 0 {
+		return errors.New("no breeder has bred in its grace")
 	}
-	if bred == 0 {
-		r.Errorf("no breeder has bred in the grace: the round does not show what it should")
-	}
+	return nil
 }
 
 // endWorkers ends one worker, or with its pool both, and returns the pids that have to end.
@@ -214,7 +222,7 @@ func backgroundChildren(r *Round, calls int) {
 	a.Ready()
 	launcher := a.launcher("default")
 	launcher.Kill(syscall.SIGKILL)
-	if !launcher.Gone(limit) {
+	if !launcher.Gone(patience) {
 		r.Fatalf("launcher %d is still there", launcher.PID)
 	}
 	for _, f := range families {
@@ -227,7 +235,7 @@ func backgroundChildren(r *Round, calls int) {
 	r.wantLiving(families[before[2].PID], "SIGKILL of a sibling after the launcher's death")
 	a.Ready()
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // launcher is that of a pool, pinned.

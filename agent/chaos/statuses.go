@@ -136,7 +136,7 @@ func exitStatuses(r *Round, n int) {
 	}
 	r.zombiesAreSeen()
 	a.Process.Kill(syscall.SIGKILL)
-	r.Empty(limit)
+	r.Empty(patience)
 }
 
 // zombies are the dead and unreaped below a process.

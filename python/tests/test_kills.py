@@ -13,7 +13,7 @@ from typing import Iterator
 import pytest
 from agent_end import LIBRARY, eventually, stat
 
-from pitboss import _kills
+from pitboss import _kills, _process
 
 # Every mention of what signals by number, and why the number cannot be another process's.
 BY_NUMBER = {
@@ -90,7 +90,14 @@ def test_overdue_counts_from_the_first_try(child: int, monkeypatch: pytest.Monke
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + _kills.PATIENCE)
     kills.kill(child)
+    eventually(lambda: stat(child)[0] == "Z", "its end")
     assert kills.overdue([child])
+    monkeypatch.setattr(_process, "state_of", lambda pid: {"state": "R", "wchan": ""})
+    assert not kills.overdue([child])  # it only waits for a processor
+    monkeypatch.setattr(os, "kill", _refuse)
+    kills.kill(child)
+    assert kills.overdue([child])  # whatever it does: it refuses
+    monkeypatch.undo()
 
 
 def _refuse(pid: int, signum: int) -> None:

@@ -57,9 +57,15 @@ class Kills:
         return all(pid in self._sent and self._sent[pid].errno != 0 for pid in pids)
 
     def overdue(self, pids: Iterable[int]) -> bool:
-        """Whether all of these had KILL, or refused it, so long ago that it does not help."""
+        """Whether all of these had KILL, or refused it, so long ago that it does not help.
+
+        What had KILL and is runnable only waits for a processor to die on, which takes seconds on a host with a hundred such.
+        """
         latest = time.monotonic() - PATIENCE
-        return all(pid in self._sent and self._sent[pid].at <= latest for pid in pids)
+        return all(pid in self._sent and self._sent[pid].at <= latest and not self._dying(pid) for pid in pids)
+
+    def _dying(self, pid: int) -> bool:
+        return self._sent[pid].errno == 0 and _process.state_of(pid)["state"] == "R"
 
     def left(self, pids: Iterable[int]) -> List[Dict[str, Union[int, str]]]:
         """What the kernel says about these, for a report; ``errno`` is that of the KILL."""
