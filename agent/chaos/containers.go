@@ -12,26 +12,22 @@ func containerScenarios() []Scenario {
 		h.tier = "tree"
 		return Scenario{Name: name, What: what, Expect: coreExpect, Rounds: 1, Long: 5, Waits: true, Cannot: cannot, Run: h.run}
 	}
-	inPID := func(flags ...string) func(*Round) []string {
-		return func(r *Round) []string {
-			return namespace(r.host, append([]string{"-pf", "--mount-proc"}, flags...)...)
-		}
-	}
+	inPID := func(r *Round) []string { return namespace(r.host, append(newPID, "--mount-proc")...) }
 	return []Scenario{
-		row("pid-1", "the agent is process 1 of a pid namespace", needsPIDNamespace, strangeHost{before: inPID()}),
+		row("pid-1", "the agent is process 1 of a pid namespace", needsPIDNamespace, strangeHost{before: inPID, ends: syscall.SIGKILL}),
 		row("pid-1-with-sidecar", "a script that is process 1 starts a side-car, leaves orphans and becomes the agent", needsPIDNamespace,
-			strangeHost{bystanders: 1, beside: sidecarLives, before: func(r *Round) []string {
-				return append(inPID()(r), "sh", "-c", `sleep 600 & (sh -c "sleep 0.1 & exec true" &); (sh -c "sleep 0.2 & exec true" &); exec "$@"`, "sh")
+			strangeHost{bystanders: 1, ends: syscall.SIGKILL, beside: sidecarLives, before: func(r *Round) []string {
+				return append(inPID(r), "sh", "-c", `sleep 600 & (sh -c "sleep 0.1 & exec true" &); (sh -c "sleep 0.2 & exec true" &); exec "$@"`, "sh")
 			}}),
 		{Name: "pid-1-of-a-program", What: "`pitboss run ADAPTER -- CMD` is process 1", Expect: "the program calls, its exit status comes out, nothing is left", Rounds: 1, Long: 5,
 			Waits: true, Cannot: needsPIDNamespace, Run: pid1OfAProgram},
 		row("hidepid", "/proc hides what is other users' (hidepid=2), and the agent is nobody's", needsNobody,
-			strangeHost{asNobody: true, before: func(*Round) []string { return hidden("hidepid=2") }}),
-		row("hidepid-without-lists", "the same with hidepid=1 and no lists of children", needsNobody, strangeHost{asNobody: true, before: func(r *Round) []string {
+			strangeHost{asNobody: true, ends: syscall.SIGKILL, before: func(*Round) []string { return hidden("hidepid=2") }}),
+		row("hidepid-without-lists", "the same with hidepid=1 and no lists of children", needsNobody, strangeHost{asNobody: true, ends: syscall.SIGKILL, before: func(r *Round) []string {
 			return append(hidden("hidepid=1"), Lesser(r.host.Binary, "file:/children")...)
 		}}),
 		row("proc-subset-pid", "/proc has processes and nothing else (ProcSubset=pid)", needs(NeedsRoot, needsPIDNamespace),
-			strangeHost{before: func(*Round) []string { return procOf("subset=pid") }}),
+			strangeHost{ends: syscall.SIGKILL, before: func(*Round) []string { return procOf("subset=pid") }}),
 		row("user-namespace", "a plain user in a user namespace that maps nobody", needsPlainUser,
 			strangeHost{asNobody: true, before: func(r *Round) []string { return plainUser(r.host) }}),
 		row("no-new-privileges", "no_new_privs is set before the agent starts", func(*Host) string {
@@ -75,7 +71,7 @@ func sidecarLives(r *Round) {
 func pid1OfAProgram(r *Round) {
 	r.Write("guest.py", guest)
 	script := `[ "$(` + r.host.Binary + ` call add a=2 b=3)" = 5 ] || exit 9; [ -d /proc/1 ] && exit 7`
-	code, said := r.pitboss(namespace(r.host, "-pf", "--mount-proc"), nil, "run", "--kill-grace", grace.String(), r.File("guest.py"), "--", "sh", "-c", script)
+	code, said := r.pitboss(namespace(r.host, append(newPID, "--mount-proc")...), nil, "run", "--kill-grace", grace.String(), r.File("guest.py"), "--", "sh", "-c", script)
 	if code != 7 {
 		r.Errorf("exit code %d, want the program's 7:\n%s", code, said)
 	}
@@ -85,7 +81,7 @@ func pid1OfAProgram(r *Round) {
 // procOf mounts a proc of these options in a pid namespace of its own: before Linux 5.8 the options were the whole namespace's. The shell
 // stays process 1.
 func procOf(options string) []string {
-	return []string{"unshare", "-m", "-pf", "--propagation", "private", "sh", "-c", "mount -t proc -o " + options + ` proc /proc && "$@"; exit $?`, "sh"}
+	return []string{"unshare", "-m", newPID[0], newPID[1], "--propagation", "private", "sh", "-c", "mount -t proc -o " + options + ` proc /proc && "$@"; exit $?`, "sh"}
 }
 
 // hidden makes the command nobody's below such a proc.

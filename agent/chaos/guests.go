@@ -52,10 +52,11 @@ type strangeHost struct {
 	env        []string
 	asNobody   bool // before makes it nobody's where the caller is root: the files must be its
 	tier       string
-	reason     string       // a part of tier_reason in status
-	lacks      []string     // what `pitboss doctor` has to name there
-	bystanders int          // sleeps that are none of the workers'
-	beside     func(*Round) // looks at what else has to hold, while the agent serves
+	reason     string         // a part of tier_reason in status
+	ends       syscall.Signal // for words that stay the command's parent: what ends it all when it comes to them
+	lacks      []string       // what `pitboss doctor` has to name there
+	bystanders int            // sleeps that are none of the workers'
+	beside     func(*Round)   // looks at what else has to hold, while the agent serves
 }
 
 // run is the core of every such scenario: calls are answered, a killed worker takes its escapees with it and nobody else, a
@@ -85,7 +86,7 @@ func (h strangeHost) run(r *Round) {
 }
 
 func (h strangeHost) options(r *Round) Options {
-	o := Options{Files: map[string]string{"guest.py": guest}, Env: h.env,
+	o := Options{Files: map[string]string{"guest.py": guest}, Env: h.env, InPlace: h.ends == 0,
 		Config: fmt.Sprintf("pools: [{name: default, adapter: guest.py, workers: %d, timeouts: {kill: %s}}]\n", guests, grace)}
 	if h.before != nil {
 		o.Before = h.before(r)
@@ -94,13 +95,25 @@ func (h strangeHost) options(r *Round) Options {
 	if h.asNobody && r.host.Root {
 		o.Env = append(o.Env, "PITBOSS_PYTHON="+nobodysPython(r.host), "HOME="+r.dir)
 		r.Must(os.Chown(r.dir, nobody, nobody))
-		o.Change = func(*exec.Cmd) { // the files have been written by now
+	}
+	o.Change = func(c *exec.Cmd) {
+		endWithUs(c, h.ends)
+		if h.asNobody && r.host.Root { // the files have been written by now
 			for _, name := range []string{"guest.py", "agent.yaml"} {
 				r.Must(os.Chown(r.File(name), nobody, nobody))
 			}
 		}
 	}
 	return o
+}
+
+// endWithUs makes the end of this process the command's, by this signal; 0 for none. No thread of a Go program ends before the program but
+// one that a goroutine has locked for ever, and none does here.
+func endWithUs(c *exec.Cmd, s syscall.Signal) {
+	if c.SysProcAttr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	c.SysProcAttr.Pdeathsig = s
 }
 
 func (h strangeHost) wantTier(a *Agent) {
@@ -166,6 +179,7 @@ func (r *Round) pitboss(before, env []string, args ...string) (code int, said st
 		defer func() { _ = dir.Close() }()
 		c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	}
+	endWithUs(c, syscall.SIGKILL)
 	text, _ := c.CombinedOutput() // how it ended is the exit code
 	if c.ProcessState == nil {
 		r.Fatalf("cannot start %q", line)

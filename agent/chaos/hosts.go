@@ -46,6 +46,9 @@ func kernelScenarios() []Scenario {
 	lesser := func(features ...string) func(*Round) {
 		h := strangeHost{before: func(r *Round) []string { return Lesser(r.host.Binary, features...) }, tier: "tree"}
 		for _, feature := range features {
+			if strings.HasPrefix(feature, "file:") { // a listener stays the parent
+				h.ends = syscall.SIGTERM
+			}
 			if name := named[strings.TrimSuffix(feature, "=EPERM")]; name != "" {
 				h.lacks = append(h.lacks, name)
 			}
@@ -111,10 +114,10 @@ func cgroupScenarios() []Scenario {
 		return func(r *Round) []string { return mounted(r.host, script) }
 	}
 	return []Scenario{
-		row("cgroup-delegated", "the agent's own cgroup v2 is its to divide", needsCgroup, strangeHost{tier: "cgroup"}),
-		row("cgroup-without-kill", "the same, and no cgroup.kill (before Linux 5.14)", needsCgroup, strangeHost{tier: "tree", reason: "no cgroup.kill (Linux 5.14)",
+		row("cgroup-delegated", "the agent's own cgroup v2 is its to divide", NeedsCgroup, strangeHost{tier: "cgroup"}),
+		row("cgroup-without-kill", "the same, and no cgroup.kill (before Linux 5.14)", NeedsCgroup, strangeHost{tier: "tree", reason: "no cgroup.kill (Linux 5.14)", ends: syscall.SIGTERM,
 			before: func(r *Round) []string { return Lesser(r.host.Binary, "file:/cgroup.kill") }}),
-		row("cgroup-read-only", "the same, mounted read-only as in most containers", needs(needsCgroup, needsMounts), strangeHost{tier: "tree", reason: "read-only file system",
+		row("cgroup-read-only", "the same, mounted read-only as in most containers", needs(NeedsCgroup, needsMounts), strangeHost{tier: "tree", reason: "read-only file system",
 			before: func(r *Round) []string {
 				mount := strings.TrimSuffix(filepath.Dir(r.tree.Cgroup), "/")
 				return mounted(r.host, fmt.Sprintf("mount --bind %[1]s %[1]s && mount -o remount,bind,ro %[1]s", mount))
@@ -143,15 +146,8 @@ func needs(all ...func(*Host) string) func(*Host) string {
 	}
 }
 
-// needsCgroup tries to make a cgroup of v2 below our own.
-func needsCgroup(*Host) string {
-	dir := newCgroup(fmt.Sprintf("%016x", os.Getpid()))
-	if dir == "" {
-		return "needs a cgroup v2 below its own that it may divide: root, or a unit with Delegate=yes"
-	}
-	_ = os.Remove(dir)
-	return ""
-}
+// newPID are the flags of unshare(1) for a pid namespace whose end is unshare's.
+var newPID = []string{"-pf", "--kill-child"}
 
 // namespace is unshare(1) with these namespaces: as root directly, as anybody else in a user namespace, where that is allowed.
 func namespace(h *Host, flags ...string) []string {
@@ -186,5 +182,5 @@ func needsMounts(h *Host) string {
 }
 
 func needsPIDNamespace(h *Host) string {
-	return tries(namespace(h, "-pf", "--mount-proc"), "needs a pid namespace (root, or user namespaces for everybody)")
+	return tries(namespace(h, append(newPID, "--mount-proc")...), "needs a pid namespace (root, or user namespaces for everybody)")
 }

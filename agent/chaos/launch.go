@@ -15,11 +15,12 @@ import (
 
 // Options are what a round's agent is made of.
 type Options struct {
-	Config string            // yaml
-	Files  map[string]string // written to the round's directory first: adapters
-	Env    []string          // beside the caller's own
-	Before []string          // words put before `pitboss agent ...`, such as unshare with its flags
-	Change func(*exec.Cmd)   // has the last word about the command
+	Config  string            // yaml
+	Files   map[string]string // written to the round's directory first: adapters
+	Env     []string          // beside the caller's own
+	Before  []string          // words put before `pitboss agent ...`, such as unshare with its flags
+	InPlace bool              // Before's words become the command by exec, so its parent is still this process
+	Change  func(*exec.Cmd)   // has the last word about the command
 }
 
 // Agent is one private agent of a round, with its watchdog.
@@ -35,7 +36,7 @@ type Agent struct {
 }
 
 // Start starts an agent and returns as soon as its process exists. It ends with the round, and with this process: the watchdog
-// holds a pidfd of it, unless words were put before the command.
+// holds a pidfd of it, unless words were put before the command that stay its parent.
 func (r *Round) Start(o Options) *Agent {
 	for name, text := range o.Files {
 		r.Write(name, text)
@@ -45,7 +46,7 @@ func (r *Round) Start(o Options) *Agent {
 	a := &Agent{round: r, Socket: r.File(name + ".sock"), log: r.File(name + ".log"), waited: make(chan struct{})}
 	line := append([]string{}, o.Before...)
 	line = append(line, r.host.Binary, "agent", "--config", r.File(name+".yaml"), "--socket", a.Socket, "--runtime-dir", r.File(name))
-	if len(o.Before) == 0 {
+	if len(o.Before) == 0 || o.InPlace {
 		line = append(line, "--die-with-parent")
 	}
 	a.cmd = exec.Command(line[0], line[1:]...)

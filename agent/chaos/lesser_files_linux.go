@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -43,6 +44,13 @@ func superviseOpens(path string, refused []lack, ends, command []string) error {
 	if err != nil {
 		return err
 	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGTERM) // it is not for whoever answers, without whom they cannot end
+	go func() {
+		for range stop {
+			_ = unix.Kill(pid, unix.SIGTERM) // not reaped before the end below
+		}
+	}()
 	answerOpens(listener, ends)
 	var status unix.WaitStatus
 	for {

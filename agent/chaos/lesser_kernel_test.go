@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -105,4 +106,62 @@ func TestALesserKernelMisnamed(t *testing.T) {
 			t.Errorf("%s: %s", feature, out)
 		}
 	}
+}
+
+// TestAKilledVerifyTakesStrangeHostsWithIt: where words stand before the command, its watchdog has another parent than verify.
+func TestAKilledVerifyTakesStrangeHostsWithIt(t *testing.T) {
+	host := thisHost(t)
+	for _, s := range Catalogue() {
+		switch s.Name {
+		case "pid-1", "no-children-lists", "strict-sandbox", "user-namespace", "hidepid-without-lists", "read-only-root":
+		default:
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			if s.Cannot != nil && s.Cannot(host) != "" {
+				t.Skip(s.Cannot(host))
+			}
+			tree := Tree{Token: "strange-killed-" + s.Name + "-" + strconv.Itoa(os.Getpid())}
+			verify := exec.Command(host.Binary, "verify", "--only", s.Name, "--rounds", "1000")
+			verify.Env = append(os.Environ(), "MARK="+tree.Token, "PITBOSS_PYTHON="+host.Python)
+			if err := verify.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _, _ = verify.Process.Kill(), verify.Wait() }) // again, when it went well
+			serving := func() bool {
+				guests := 0
+				for _, s := range tree.Alive() {
+					if programOf(s.PID) == "sleep" && programOf(parentOf(s.PID)) != "sh" { // not the control's
+						guests++
+					}
+				}
+				return guests > guestEscapees && agentBelow(tree)
+			}
+			for end := time.Now().Add(2 * patience); !serving(); {
+				if time.Now().After(end) {
+					t.Fatalf("no agent with guests, only %d processes", len(tree.Alive()))
+				}
+			}
+			if err := verify.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = verify.Wait()
+			if left, took := tree.WaitEmpty(drain + grace + limit); len(left) > 0 {
+				for _, s := range left {
+					line, _ := os.ReadFile("/proc/" + itoa(s.PID) + "/cmdline")
+					t.Errorf("%d %q is left %s after verify was killed", s.PID, line, took)
+				}
+			}
+		})
+	}
+}
+
+// agentBelow says that an agent of the tree has its watchdog above it.
+func agentBelow(tree Tree) bool {
+	for _, s := range tree.Alive() {
+		if programOf(s.PID) == "pitboss" && programOf(parentOf(s.PID)) == "pitboss-watchdog" {
+			return true
+		}
+	}
+	return false
 }
