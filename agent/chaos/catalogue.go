@@ -7,6 +7,7 @@ func Catalogue() []Scenario {
 		killScenarios(),
 		serviceScenarios(),
 		faultScenarios(),
+		unkillableScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)
