@@ -36,5 +36,6 @@
 // # How a worker ends
 //
 // workerMachine is the table of states; transition is its one writer. worker.escalate is the one ladder: drain, TERM by
-// the keeper, KILL by the keeper, KILL by us, KILL of the keeper. Each rung sets the deadline of the next.
+// the keeper, KILL by the keeper, KILL by us, and for who outlives that the verdict unkillable. Each rung sets the deadline of the
+// next.
 package agent

@@ -98,10 +98,11 @@ func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
 			l.kill()
 			return now.Add(unkillableAfter), false
 		default:
-			if wait := time.Duration(l.killedAt.Load()) + unkillableAfter - p.agent.uptime(); wait > 0 || !p.agent.draining.Load() {
-				return now.Add(max(wait, time.Second)), false
+			s := lookStuck(l.process.pid)
+			if wait := time.Duration(l.killedAt.Load()) + unkillableAfter - p.agent.uptime(); wait > 0 || !s.held() || !p.agent.draining.Load() {
+				return now.Add(max(wait, lookAgain)), false
 			}
-			p.agent.leaveBehind(lookStuck(l.process.pid))
+			p.agent.leaveBehind(s)
 			l.leave()
 		}
 	}

@@ -21,6 +21,7 @@ func Catalogue() []Scenario {
 		thousandScenarios(),
 		faultScenarios(),
 		verdictScenarios(),
+		unkillableScenarios(),
 		beyondScenarios(),
 	} {
 		all = append(all, part...)

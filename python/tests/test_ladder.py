@@ -72,3 +72,14 @@ def test_a_second_stop_only_shortens() -> None:
     assert _ladder.stop(termed, 2.0, 60.0).kill_at == 4.0
     assert _ladder.stop(termed, 2.0, 0.5).kill_at == 2.5
     assert _ladder.kill(state).killing
+
+
+def test_who_outlives_kill_is_looked_at_less_often() -> None:
+    """At first often, because it is killed in a moment; after that it may sleep in the kernel for days."""
+    for seen in (Seen(False, True, True, True), Seen(True, True, False, True)):
+        state, actions = _ladder.decide(_ladder.kill(Ladder()), seen, 10.0)
+        assert _ladder.KILL_ALL in actions
+        assert _ladder.wait(state, seen, 10.0 + _ladder.HARDLY) == _ladder.LOOK_AGAIN
+        state, actions = _ladder.decide(state, seen, 20.0)
+        assert _ladder.KILL_ALL in actions
+        assert _ladder.wait(state, seen, 20.0) == _ladder.LOOK_SELDOM
