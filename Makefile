@@ -60,6 +60,7 @@ check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $
 	go run ./agent/configdoc > .build/config.md && diff -u docs/config.md .build/config.md
 	go test -count=1 -run Import ./heartbeat ./ipc .
 	go test -count=1 -run TestEventsDocument ./agent
+	go test -count=1 -run TestCatalogueDocument ./agent/chaos
 	go test -count=1 -run 'TestManual|TestHelpTexts' ./cmd/agent ./watchdog
 
 containers: build $(TOOLS)/staticcheck ## the container examples: linted, validated as the API server does, built and run in namespaces (root)
@@ -99,10 +100,11 @@ test-clean-root: package $(TOOLS)/staticcheck ## container (about 20 s): a minim
 	go vet -tags cleanroot ./packaging/test/cleanroot && $(TOOLS)/staticcheck -tags cleanroot ./packaging/test/cleanroot
 	packaging/test/cleanroot/run "$(DIST)"/pitboss_*_amd64.deb
 
-gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md and the man pages
+gen: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## generate the Go code of proto/, docs/config.md, docs/events.md, docs/verify.md and the man pages
 	cd proto && PATH="$(TOOLS):$$PATH" $(TOOLS)/buf generate
 	mkdir -p .build && go run ./agent/configdoc > .build/config.md && mv .build/config.md docs/config.md
 	go test -count=1 -run TestEventsDocument ./agent -events.write
+	go test -count=1 -run TestCatalogueDocument ./agent/chaos -chaos.write
 	go test -count=1 -run 'TestManual$$' ./cmd/agent ./watchdog -manual.write
 
 DIST ?= dist

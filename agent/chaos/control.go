@@ -10,11 +10,13 @@ import (
 	"github.com/pitboss-run/pitboss/python"
 )
 
-// unsupervised is what a program without pitboss does: it forks a worker and waits for it. The worker is the matrix's own.
+// unsupervised is what a program without pitboss does: it forks a worker and waits for it. The worker is the matrix's own, but
+// that it ends with its standard input, in case that this process is killed meanwhile; the escapees end after two minutes.
 const unsupervised = `
-import os, sys
+import os, sys, threading
 sys.path[:0] = sys.argv[1:3]
 if os.fork() == 0:
+    threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     import victim
     victim.Victim().setup()
 os.wait()
@@ -40,7 +42,13 @@ func leak(r *Round) {
 		defer func() { _ = dir.Close() }()
 		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
 	}
-	r.Must(cmd.Start())
+	theirs, life, err := os.Pipe()
+	r.Must(err)
+	r.Cleanup(func() { _ = life.Close() })
+	cmd.Stdin = theirs
+	err = cmd.Start()
+	_ = theirs.Close()
+	r.Must(err)
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	r.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })

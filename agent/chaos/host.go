@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/user"
 	"runtime"
@@ -19,6 +21,8 @@ type Host struct {
 	Kernel string `json:"kernel"`
 	Arch   string `json:"arch"`
 	Cgroup string `json:"cgroup"` // v2, v1, hybrid or none
+	// OwnCgroup says that a cgroup of version 2 can be made below our own.
+	OwnCgroup bool `json:"own_cgroup"`
 }
 
 // NewHost looks at this host.
@@ -26,6 +30,9 @@ func NewHost(binary, python string) *Host {
 	h := &Host{Binary: binary, Python: python, Root: os.Geteuid() == 0, User: itoa(os.Geteuid()), CPUs: runtime.NumCPU(), Arch: runtime.GOARCH, Cgroup: cgroups()}
 	if u, err := user.Current(); err == nil {
 		h.User = u.Username
+	}
+	if dir := newCgroup(fmt.Sprintf("%016x", rand.Uint64())); dir != "" {
+		h.OwnCgroup = os.Remove(dir) == nil
 	}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
@@ -40,6 +47,14 @@ func NeedsRoot(h *Host) string {
 		return ""
 	}
 	return "needs root"
+}
+
+// NeedsCgroup is a Scenario.Cannot.
+func NeedsCgroup(h *Host) string {
+	if h.OwnCgroup {
+		return ""
+	}
+	return "needs a cgroup v2 below its own that it may write: run it as root, or with systemd-run --user --scope -p Delegate=yes"
 }
 
 // cgroups names the hierarchies that are mounted (cgroups(7)).

@@ -20,7 +20,7 @@ var (
 	phases  = []string{"starting", "idle", "mid-call", "mid-stream"}
 )
 
-// longKills is how often each cell of the matrix is run by `verify --long`: 24 cells, 1 008 kills.
+// longKills is how often each cell of the matrix is run by `verify --long`: 24 cells and those beside them, more than 1 000 kills.
 const longKills = 42
 
 // What the rounds of a cell count.
@@ -37,23 +37,34 @@ func killScenarios() []Scenario {
 	var all []Scenario
 	for _, names := range targets {
 		for _, phase := range phases {
-			s := Scenario{Name: "kill-" + strings.ReplaceAll(names, "+", "-") + "-" + phase,
-				What:   "SIGKILL of " + strings.ReplaceAll(names, "+", " and ") + " while workers are " + phase + ", with escapees that ignore TERM",
-				Expect: "the death table, one TERM and the whole grace for each worker, an empty tree",
-				Rounds: 1, Long: longKills, Run: func(r *Round) { killOnce(r, names, phase) }, Check: checkDiaries}
-			if phase == "mid-call" || phase == "mid-stream" {
-				s.What = "SIGKILL of " + strings.ReplaceAll(names, "+", " and ") + " " + phase + ", with escapees that ignore TERM"
-			}
-			all = append(all, s)
+			all = append(all, killScenario(names, phase))
 		}
 	}
 	for _, names := range []string{"agent", "watchdog", "agent+watchdog", "agent+watchdog+launchers"} {
-		all = append(all, Scenario{Name: "kill-" + strings.ReplaceAll(names, "+", "-") + "-coming-up",
-			What:   "SIGKILL of " + strings.ReplaceAll(names, "+", " and ") + " at any moment of the first second",
+		all = append(all, Scenario{Name: "kill-" + dashed(names) + "-coming-up", What: "SIGKILL of " + listed(names) + " at any moment of the first second",
 			Expect: "an empty tree", Rounds: 1, Long: longKills, Run: func(r *Round) { killComingUp(r, names) }})
+	}
+	for _, names := range []string{"agent", "watchdog", "keeper", "agent+watchdog+launchers"} {
+		s := killScenario(names, "mid-call")
+		s.Name = "cgroup-" + s.Name
+		s.What += ", in a delegated cgroup"
+		s.Cannot = NeedsCgroup
+		s.Run = func(r *Round) { killOnce(r, names, "mid-call", delegated) }
+		all = append(all, s)
 	}
 	return all
 }
+
+func killScenario(names, phase string) Scenario {
+	while := map[string]string{"starting": "while workers start", "idle": "while workers idle", "mid-call": "mid-call", "mid-stream": "mid-stream"}[phase]
+	return Scenario{Name: "kill-" + dashed(names) + "-" + phase,
+		What:   "SIGKILL of " + listed(names) + " " + while + ", with escapees that ignore TERM",
+		Expect: "the death table, one TERM and the whole grace for each worker, an empty tree",
+		Rounds: 1, Long: longKills, Run: func(r *Round) { killOnce(r, names, phase) }, Check: checkDiaries}
+}
+
+func dashed(names string) string { return strings.ReplaceAll(names, "+", "-") }
+func listed(names string) string { return strings.ReplaceAll(names, "+", " and ") }
 
 // enoughDiaries is from how many on their share is judged.
 const enoughDiaries = 30
@@ -70,10 +81,13 @@ func checkDiaries(counts map[string]int) error {
 }
 
 // killOnce is one round.
-func killOnce(round *Round, names, phase string) {
-	r := startVictims(round, phase == "starting")
+func killOnce(round *Round, names, phase string, change ...func(*Options)) {
+	r := startVictims(round, phase == "starting", change...)
 	r.descend()
 	r.enter(phase)
+	if want := len(change) > 0; want != (r.outcome.Tier == "cgroup") {
+		r.Fatalf("tier %q is not the one that was asked for%s", r.outcome.Tier, r.logs())
+	}
 	moment := time.Duration(r.random.Int64N(int64(5 * time.Millisecond)))
 	victims := r.victims(names, r.random)
 	var below []*Process
@@ -106,6 +120,9 @@ func killOnce(round *Round, names, phase string) {
 		r.checkEnd(code)
 	}
 }
+
+// delegated gives the agent the round's cgroup for its own, as a unit with Delegate= does: tier cgroup.
+func delegated(o *Options) { o.Env = append(o.Env, "PITBOSS_CGROUP=delegated") }
 
 // killComingUp kills when launchers, keepers and workers are half there.
 func killComingUp(round *Round, names string) {

@@ -150,7 +150,7 @@ func (rep *Report) finish(took time.Duration) {
 // Heading is the first line of the matrix; a Row's String fits below it.
 var Heading = fmt.Sprintf(rowFormat, "SCENARIO", "TIER", "RUNS", "SURVIVORS", "FALSE KILLS", "INNOCENTS", "P50 MS", "P99 MS", "MAX MS", "RESULT")
 
-const rowFormat = "%-40s  %-6s  %5s  %9s  %11s  %9s  %6s  %6s  %6s  %s"
+const rowFormat = "%-45s  %-6s  %5s  %9s  %11s  %9s  %6s  %6s  %6s  %s"
 
 // String is one line of the matrix, and a second one with the reason where there is one.
 func (r *Row) String() string {

@@ -26,8 +26,8 @@ def note(kind):
 
 def escapees():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # kept over fork and exec
-    subprocess.Popen([place("sleep"), "600"], executable="/bin/sleep")
-    subprocess.Popen([place("sleep"), "600"], executable="/bin/sleep", env={}, start_new_session=True)
+    subprocess.Popen([place("sleep"), "120"], executable="/bin/sleep")
+    subprocess.Popen([place("sleep"), "120"], executable="/bin/sleep", env={}, start_new_session=True)
     held = os.open(place("held"), os.O_RDONLY | os.O_CREAT, 0o600)
     os.set_inheritable(held, True)
     pid = os.fork()
@@ -35,7 +35,7 @@ def escapees():
         os.setsid()
         if os.fork() == 0:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            os.execve("/bin/sleep", ["sleep", "600"], {})
+            os.execve("/bin/sleep", ["sleep", "120"], {})
         os._exit(0)
     os.waitpid(pid, 0)
 

@@ -39,7 +39,7 @@ and verify fails. A row that this host cannot run says what it needs; docs/guara
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.verify(cmd, g)
 		}}
-	c.Flags().BoolVar(&f.long, "long", false, "1 000 kills and every slow row: more than an hour")
+	c.Flags().BoolVar(&f.long, "long", false, "make more than 1 000 kills and run every slow row: an hour or two")
 	c.Flags().BoolVar(&f.list, "list", false, "name the scenarios, run none")
 	c.Flags().StringSliceVar(&f.only, "only", nil, "run these `SCENARIOS`, separated by commas")
 	c.Flags().IntVar(&f.rounds, "rounds", 0, "run each scenario so `MANY` times (default: as the scenario says)")
@@ -163,7 +163,7 @@ func (f *verifyFlags) print(g *global) error {
 		return printJSON(g.stdout, all)
 	}
 	for _, e := range all {
-		fmt.Fprintf(g.stdout, "%-40s  %s\n", e.Scenario, e.What)
+		fmt.Fprintf(g.stdout, "%-45s  %s\n", e.Scenario, e.What)
 	}
 	return nil
 }
