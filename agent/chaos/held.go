@@ -11,7 +11,7 @@ import (
 // ready. The call in whose middle it was has its own answer.
 func heldWorker(r *Round, evidence string, hold func(pid int) (letGo func())) {
 	w, before := startBeating(r, time.Minute)
-	idle, inCall := &faulty{}, &faulty{at: time.Now(), call: w.begin("pause", `{"seconds": 15}`)}
+	idle, inCall := &faulty{}, &faulty{at: time.Now(), call: w.begin("pause", `{"seconds": 10}`)}
 	w.Until("a worker for the call", func() bool {
 		calls, err := w.agent.Client().Calls(r.ctx, "p")
 		if err == nil && len(calls) == 1 {

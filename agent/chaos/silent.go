@@ -141,7 +141,7 @@ func (w *silentWorkers) fall(n int, step time.Duration) {
 		f.process.Kill(syscall.SIGSTOP)
 	}
 	if w.tool == "" { // a call that came before the verdict would make it a worker with a call
-		w.within(patience, "verdicts", func() bool {
+		w.within(2*patience, "verdicts", func() bool {
 			return !slices.ContainsFunc(w.faulty, func(f *faulty) bool { _, ok := w.events.verdict(f.worker, w.verdict); return !ok })
 		})
 	}

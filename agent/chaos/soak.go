@@ -201,9 +201,9 @@ func (s *soak) run(lasts time.Duration) {
 	all.Go(func() { s.callBurning(ctx) })
 	all.Go(func() { s.watchPongs(ctx) })
 	s.minutes(lasts)
+	s.judge(before) // while all goes on: the end of the burning call, which nobody can break off, is the end of its worker
 	stopCalls()
 	stopLoad()
-	s.judge(before)
 	s.agent.Watchdog.Kill(syscall.SIGTERM)
 	s.Empty(2 * patience) // its burning call is ended by the drain
 }
