@@ -137,7 +137,9 @@ func TestAKilledVerifyTakesStrangeHostsWithIt(t *testing.T) {
 				}
 				return guests > guestEscapees && agentBelow(tree)
 			}
-			for end := time.Now().Add(2 * patience); !serving(); {
+			tick := time.NewTicker(20 * time.Millisecond)
+			defer tick.Stop()
+			for end := time.Now().Add(4 * patience); !serving(); <-tick.C {
 				if time.Now().After(end) {
 					t.Fatalf("no agent with guests, only %d processes", len(tree.Alive()))
 				}
