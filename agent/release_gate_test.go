@@ -156,6 +156,38 @@ func TestAKilledKeeperProvesNothing(t *testing.T) {
 	}
 }
 
+// What a killed keeper has left is seen while its launcher has not killed it: here, because that is stopped.
+func TestWhatAKilledKeeperLeavesIsSeen(t *testing.T) {
+	var cfg PoolConfig
+	change := needy(t, 1)
+	a := startTestAgent(t, "", func(p *PoolConfig) {
+		change(p)
+		p.Env["NEED_ESCAPEE"] = "1"
+		cfg = *p
+	})
+	waitReady(t, a)
+	p := a.allPools()[0]
+	p.mu.Lock()
+	left := remains{"it", p.launcher}
+	p.mu.Unlock()
+	escapee, err := strconv.Atoi(linesOf(t, filepath.Join(cfg.Workdir, "escapees"))[0])
+	must(t, err)
+	if !left.gone(p) {
+		t.Error("something is left while nobody has died")
+	}
+	must(t, syscall.Kill(left.launcher.process.pid, syscall.SIGSTOP))
+	must(t, syscall.Kill(workers(a)[0].KeeperPID, syscall.SIGKILL))
+	await(t, 10*time.Second, "fallen to the launcher", func() bool { return parentOf(escapee) == left.launcher.process.pid })
+	if left.gone(p) {
+		t.Errorf("process %d is not seen", escapee)
+	}
+	must(t, syscall.Kill(left.launcher.process.pid, syscall.SIGCONT))
+	await(t, 20*time.Second, "gone", func() bool { return left.gone(p) })
+	if lives(escapee) {
+		t.Errorf("process %d lives", escapee)
+	}
+}
+
 // TestAForeignHolderIsNamed: a port that somebody else has keeps the pool from starting, and everybody hears who that is; it starts by
 // itself when the port is free. With on_timeout: start it starts beside the holder.
 func TestAForeignHolderIsNamed(t *testing.T) {
