@@ -66,7 +66,7 @@ func fieldOf(e Event, name string) string {
 }
 
 // killAndReplace SIGKILLs every worker, three times over, and returns what their successors met. In the end the first one's keeper is
-// stopped meanwhile, as on a host that starves it: what its worker has left lives on for seconds, beyond any backoff.
+// stopped, as on a host that starves it: what its worker has left lives on for seconds, beyond any backoff.
 func killAndReplace(t *testing.T, a *Agent, cfg PoolConfig) (met map[string]int) {
 	t.Helper()
 	for round := range 3 {
@@ -75,9 +75,7 @@ func killAndReplace(t *testing.T, a *Agent, cfg PoolConfig) (met map[string]int)
 		for i, w := range workers(a) {
 			old[w.PID] = true
 			if i == 0 && round == 2 {
-				keeper := w.KeeperPID
-				must(t, syscall.Kill(keeper, syscall.SIGSTOP))
-				time.AfterFunc(4*time.Second, func() { _ = syscall.Kill(keeper, syscall.SIGCONT) }) // it is there: its parent collects it only when it has ended
+				must(t, syscall.Kill(w.KeeperPID, syscall.SIGSTOP)) // until the agent has no more patience and kills it
 			}
 			must(t, syscall.Kill(w.PID, syscall.SIGKILL))
 		}
