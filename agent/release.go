@@ -123,6 +123,8 @@ var errHeld = errors.New("in use")
 const (
 	releasePauseFirst = 5 * time.Millisecond
 	releasePauseLast  = time.Second
+	// releaseNaming is how much longer than its limit a wait may last for the look that finds out who holds what.
+	releaseNaming = 5 * time.Second
 	// releaseFresh is how long a resource that was found free is taken to be so.
 	releaseFresh = 100 * time.Millisecond
 )
@@ -134,6 +136,7 @@ type releaseView struct {
 	looked  bool          // there is the answer of a look
 	free    bool          // everything was, then
 	age     time.Duration // of that answer
+	named   bool          // that look, or the one that goes on, also asks who holds what
 	overdue bool          // the limit has passed, and that was told
 }
 
@@ -151,12 +154,17 @@ const (
 // decideRelease is the whole policy. again is after which time to ask anew at the latest; 0: when something changes.
 func decideRelease(v releaseView, timeout time.Duration, force bool, probe time.Duration) (step releaseStep, again time.Duration) {
 	left := timeout - v.waited
+	limit := left <= 0 && !v.overdue
 	switch {
 	case v.looked && v.free && v.age <= releaseFresh:
 		return releaseStart, 0
-	case left <= 0 && !v.overdue && force:
+	case limit && v.looked && !v.probing && !v.named: // nobody is told of a holder without a name if one can be had
+		return releaseLook, 0
+	case limit && v.probing && v.named && left > -releaseNaming:
+		return releaseWait, left + releaseNaming
+	case limit && force:
 		return releaseForce, 0
-	case left <= 0 && !v.overdue:
+	case limit:
 		return releaseFail, 0
 	case v.probing && v.overdue:
 		return releaseWait, 0

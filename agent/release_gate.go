@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// releaseNaming is how long a slot waits before its looks also find out who holds what: that reads the descriptors of every process.
-	releaseNaming = time.Second
+	// releaseNameless is how long a slot waits before its looks also find out who holds what: that reads the descriptors of every process.
+	releaseNameless = time.Second
 	// releaseJoin is how long the end of a pool waits for a look that goes on: a file system that never answers holds one for ever.
 	releaseJoin = 2 * time.Second
 )
@@ -20,6 +20,7 @@ type releaseGate struct {
 	since   time.Time // when nothing else kept the worker back any more; zero: the slot does not wait
 	wait    int       // number of this wait: the answer to a look of an earlier one says nothing
 	probing bool      // a look goes on, of this wait or of an earlier one
+	named   bool      // the last one that was begun also asks who holds what
 	looked  time.Time // when the last answer came; zero: none yet
 	held    []hold    // by that answer
 	overdue bool
@@ -66,7 +67,7 @@ func (p *pool) turnRelease(index int, cfg *poolSettings, now time.Time) (open bo
 		g.since = now
 		g.wait++
 	}
-	v := releaseView{waited: now.Sub(g.since), probing: g.probing, looked: !g.looked.IsZero(), free: len(g.held) == 0, age: now.Sub(g.looked), overdue: g.overdue}
+	v := releaseView{waited: now.Sub(g.since), probing: g.probing, looked: !g.looked.IsZero(), free: len(g.held) == 0, age: now.Sub(g.looked), named: g.named, overdue: g.overdue}
 	step, wait := decideRelease(v, cfg.Release.Timeout, cfg.Release.OnTimeout == "start", p.loop.probe)
 	switch step {
 	case releaseStart:
@@ -84,7 +85,7 @@ func (p *pool) turnRelease(index int, cfg *poolSettings, now time.Time) (open bo
 		s.failure = releaseFailure(index, cfg, g.held)
 		return p.turnRelease(index, cfg, now)
 	case releaseLook:
-		p.look(index, cfg, v.waited >= releaseNaming || v.waited >= cfg.Release.Timeout/2)
+		p.look(index, cfg, v.waited >= min(releaseNameless, cfg.Release.Timeout/2))
 	}
 	p.showWait(index, g.since, g.held)
 	if wait == 0 {
@@ -117,7 +118,7 @@ func releaseFailure(index int, cfg *poolSettings, held []hold) *Error {
 // look starts a look. There is one at a time for a slot, and the loop never waits for it.
 func (p *pool) look(index int, cfg *poolSettings, name bool) {
 	g := &p.loop.slots[index].release
-	g.probing = true
+	g.probing, g.named = true, name
 	l := resourceLook{ctx: p.loop.looks, resources: cfg.resources(index), reuseAddress: cfg.Release.ReuseAddress, gpuMemory: cfg.Release.GPUMemory, apps: g.apps, pidsMatch: firstPIDNamespace(), remains: g.remains, name: name, pool: p}
 	a := releaseAnswer{index: index, wait: g.wait}
 	done := make(chan struct{})

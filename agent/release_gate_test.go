@@ -66,7 +66,7 @@ func fieldOf(e Event, name string) string {
 }
 
 // killAndReplace SIGKILLs every worker, three times over, and returns what their successors met. In the end the first one's keeper is
-// stopped meanwhile, as on a host that starves it: what its worker has left lives on for seconds, beyond any backoff.
+// stopped, as on a host that starves it: what its worker has left lives on for seconds, beyond any backoff.
 func killAndReplace(t *testing.T, a *Agent, cfg PoolConfig) (met map[string]int) {
 	t.Helper()
 	for round := range 3 {
@@ -75,9 +75,7 @@ func killAndReplace(t *testing.T, a *Agent, cfg PoolConfig) (met map[string]int)
 		for i, w := range workers(a) {
 			old[w.PID] = true
 			if i == 0 && round == 2 {
-				keeper := w.KeeperPID
-				must(t, syscall.Kill(keeper, syscall.SIGSTOP))
-				time.AfterFunc(4*time.Second, func() { _ = syscall.Kill(keeper, syscall.SIGCONT) }) // it is there: its parent collects it only when it has ended
+				must(t, syscall.Kill(w.KeeperPID, syscall.SIGSTOP)) // until the agent has no more patience and kills it
 			}
 			must(t, syscall.Kill(w.PID, syscall.SIGKILL))
 		}
@@ -153,6 +151,38 @@ func TestAKilledKeeperProvesNothing(t *testing.T) {
 	}
 	if took := linesOf(t, filepath.Join(cfg.Workdir, "took")); len(took) != 6 || slices.Contains(took, "EADDRINUSE") {
 		t.Errorf("%v", took)
+	}
+}
+
+// What a killed keeper has left is seen while its launcher has not killed it: here, because that is stopped.
+func TestWhatAKilledKeeperLeavesIsSeen(t *testing.T) {
+	var cfg PoolConfig
+	change := needy(t, 1)
+	a := startTestAgent(t, "", func(p *PoolConfig) {
+		change(p)
+		p.Env["NEED_ESCAPEE"] = "1"
+		cfg = *p
+	})
+	waitReady(t, a)
+	p := a.allPools()[0]
+	p.mu.Lock()
+	left := remains{"it", p.launcher}
+	p.mu.Unlock()
+	escapee, err := strconv.Atoi(linesOf(t, filepath.Join(cfg.Workdir, "escapees"))[0])
+	must(t, err)
+	if !left.gone(p) {
+		t.Error("something is left while nobody has died")
+	}
+	must(t, syscall.Kill(left.launcher.process.pid, syscall.SIGSTOP))
+	must(t, syscall.Kill(workers(a)[0].KeeperPID, syscall.SIGKILL))
+	await(t, 10*time.Second, "fallen to the launcher", func() bool { return parentOf(escapee) == left.launcher.process.pid })
+	if left.gone(p) {
+		t.Errorf("process %d is not seen", escapee)
+	}
+	must(t, syscall.Kill(left.launcher.process.pid, syscall.SIGCONT))
+	await(t, 20*time.Second, "gone", func() bool { return left.gone(p) })
+	if lives(escapee) {
+		t.Errorf("process %d lives", escapee)
 	}
 }
 

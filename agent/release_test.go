@@ -25,9 +25,12 @@ func TestTheReleaseDecision(t *testing.T) {
 		{"held for long: looks are rarer", releaseView{waited: 4 * time.Second, looked: true}, false, releaseWait, 500 * ms},
 		{"but at least each second", releaseView{waited: 20 * time.Second, looked: true}, false, releaseWait, time.Second},
 		{"the limit comes before the next look", releaseView{waited: 29900 * ms, looked: true}, false, releaseWait, 100 * ms},
-		{"the limit", releaseView{waited: 30 * time.Second, looked: true}, false, releaseFail, 0},
+		{"the limit", releaseView{waited: 30 * time.Second, looked: true, named: true}, false, releaseFail, 0},
+		{"the limit, and nobody has asked who has it", releaseView{waited: 30 * time.Second, looked: true}, true, releaseLook, 0},
+		{"the limit, and somebody asks that", releaseView{waited: 31 * time.Second, looked: true, named: true, probing: true}, true, releaseWait, 4 * time.Second},
+		{"the limit, and that takes too long", releaseView{waited: 35 * time.Second, looked: true, named: true, probing: true}, false, releaseFail, 0},
 		{"the limit, and a look that does not end", releaseView{waited: 30 * time.Second, probing: true}, false, releaseFail, 0},
-		{"the limit, where that starts it", releaseView{waited: 30 * time.Second, looked: true}, true, releaseForce, 0},
+		{"the limit, where that starts it", releaseView{waited: 30 * time.Second, looked: true, named: true}, true, releaseForce, 0},
 		{"free at the limit", releaseView{waited: 31 * time.Second, looked: true, free: true}, false, releaseStart, 0},
 		{"beyond the limit", releaseView{waited: 31 * time.Second, looked: true, overdue: true}, false, releaseWait, 30 * time.Second},
 		{"beyond the limit, a look is due", releaseView{waited: 70 * time.Second, looked: true, age: 30 * time.Second, overdue: true}, false, releaseLook, 0},
@@ -45,8 +48,8 @@ func TestTheReleaseDecision(t *testing.T) {
 func TestNoReleaseWaitsForEver(t *testing.T) {
 	for _, waited := range []time.Duration{0, time.Second, 29999 * time.Millisecond, 30 * time.Second, time.Hour} {
 		for _, age := range []time.Duration{0, time.Millisecond, time.Second, time.Minute} {
-			for bits := range 32 {
-				v := releaseView{waited: waited, age: age, probing: bits&1 != 0, looked: bits&2 != 0, free: bits&4 != 0, overdue: bits&8 != 0}
+			for bits := range 64 {
+				v := releaseView{waited: waited, age: age, probing: bits&1 != 0, looked: bits&2 != 0, free: bits&4 != 0, overdue: bits&8 != 0, named: bits&32 != 0}
 				step, again := decideRelease(v, 30*time.Second, bits&16 != 0, probeInterval)
 				if step == releaseWait && again <= 0 && !v.probing {
 					t.Errorf("%+v waits for nothing", v)

@@ -40,7 +40,7 @@ func (h *host) startTree(workers int, grace time.Duration, extra ...string) (*tr
 		return nil, err
 	}
 	t := &tree{h: h, token: filepath.Base(dir) + strconv.Itoa(os.Getpid()), socket: filepath.Join(dir, "s")}
-	t.cmd = exec.Command(filepath.Join(h.bin, "pitboss"), "--socket", t.socket, "agent", "--config", file)
+	t.cmd = exec.Command(filepath.Join(h.bin, "pitboss"), "--socket", t.socket, "agent", "--die-with-parent", "--config", file)
 	t.cmd.Env = append(append(os.Environ(), "XDG_RUNTIME_DIR="+dir, tokenEnv+"="+t.token), extra...)
 	if err := t.cmd.Start(); err != nil {
 		return nil, err

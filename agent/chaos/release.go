@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +15,6 @@ import (
 const (
 	gatedWorkers = 8
 	bareWorkers  = 4
-	// keeperStopped is how long a keeper is kept from its clean-up: longer than the agent waits for its word and any first backoff.
-	keeperStopped = 3500 * time.Millisecond
 )
 
 // needy is a worker that binds a port and locks a file, writes down how that went, and leaves both to a double-forked process of
@@ -61,7 +58,7 @@ def nothing():
 func releaseScenarios() []Scenario {
 	return []Scenario{{
 		Name:   "release-gate",
-		What:   fmt.Sprintf("SIGKILL of %d workers whose escapees hold their ports and locks, keepers of half of them stopped for %s", gatedWorkers+bareWorkers, keeperStopped),
+		What:   fmt.Sprintf("SIGKILL of %d workers whose escapees hold their ports and locks, keepers of half of them stopped until the control is over", gatedWorkers+bareWorkers),
 		Expect: "with a release gate each successor finds both free; without one, as control, some do not",
 		Rounds: 1, Long: 13, Waits: true,
 		Run: release, Check: released,
@@ -97,13 +94,9 @@ func release(r *Round) {
 		}
 		w.process.Kill(syscall.SIGKILL)
 	}
-	again := time.AfterFunc(keeperStopped, func() {
-		for _, keeper := range stopped {
-			keeper.Kill(unix.SIGCONT)
-		}
-	})
-	r.Cleanup(func() { again.Stop() })
-	for name, workers := range map[string]int{"gated": gatedWorkers, "bare": bareWorkers} {
+	// The control first: it waits for no keeper, and what the others guard holds on for as long.
+	for _, name := range []string{"bare", "gated"} {
+		workers := map[string]int{"gated": gatedWorkers, "bare": bareWorkers}[name]
 		var took []string
 		r.Until("successors in pool "+name, func() bool {
 			text, err := os.ReadFile(r.File("took." + name))
@@ -122,6 +115,9 @@ func release(r *Round) {
 			}
 		}
 		r.Note("%s: %s", name, strings.Join(took[workers:], " "))
+		for _, keeper := range stopped {
+			keeper.Kill(unix.SIGCONT)
+		}
 	}
 	a.Ready()
 	a.Process.Kill(syscall.SIGTERM)
