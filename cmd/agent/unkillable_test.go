@@ -250,6 +250,9 @@ pools:
   - {name: stuck, adapter: hanging.py, preload: [slow_preload], workers: 1, timeouts: {start: 1s, kill: 300ms, drain: 5s}}
 `), 0o644))
 	s := h.start(h.command("pitboss", "agent", "--config", "pitboss.yaml"))
+	for n := range 3 {
+		h.await(fmt.Sprintf("verdict on launcher %d", n+1), func() bool { return strings.Count(s.log(), "pool.launcher.unkillable") > n })
+	}
 	h.await("failed", func() bool {
 		st, ok := h.status()
 		return ok && st.Pools[1].State == "failed" && strings.Contains(st.Pools[1].Reason, "outlive SIGKILL")
