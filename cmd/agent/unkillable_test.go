@@ -320,10 +320,7 @@ pools: [{name: default, adapter: escaping.py, workers: 2, timeouts: {kill: 300ms
 	st, _ := h.status()
 	var below []int
 	for _, w := range st.Pools[0].Workers {
-		below = append(below, w.PID, w.KeeperPID)
-		for _, child := range children(t, w.PID) {
-			below = append(below, child)
-		}
+		below = append(append(below, w.PID, w.KeeperPID), children(t, w.PID)...)
 	}
 	if len(below) != 6 {
 		t.Fatalf("%d processes below the launcher", len(below))
