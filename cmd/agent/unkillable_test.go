@@ -247,7 +247,7 @@ func TestALauncherInUninterruptibleSleep(t *testing.T) {
 	must(t, os.WriteFile(h.path("pitboss.yaml"), []byte(`
 pools:
   - {name: default, adapter: hanging.py, workers: 1, timeouts: {kill: 300ms, drain: 5s}}
-  - {name: stuck, adapter: hanging.py, preload: [slow_preload], workers: 1, timeouts: {start: 1s, kill: 300ms, drain: 5s}}
+  - {name: stuck, adapter: hanging.py, preload: [slow_preload], workers: 1, timeouts: {start: 5s, kill: 300ms, drain: 5s}}
 `), 0o644))
 	s := h.start(h.command("pitboss", "agent", "--config", "pitboss.yaml"))
 	for n := range 3 {
