@@ -247,9 +247,12 @@ func TestALauncherInUninterruptibleSleep(t *testing.T) {
 	must(t, os.WriteFile(h.path("pitboss.yaml"), []byte(`
 pools:
   - {name: default, adapter: hanging.py, workers: 1, timeouts: {kill: 300ms, drain: 5s}}
-  - {name: stuck, adapter: hanging.py, preload: [slow_preload], workers: 1, timeouts: {start: 1s, kill: 300ms, drain: 5s}}
+  - {name: stuck, adapter: hanging.py, preload: [slow_preload], workers: 1, timeouts: {start: 5s, kill: 300ms, drain: 5s}}
 `), 0o644))
 	s := h.start(h.command("pitboss", "agent", "--config", "pitboss.yaml"))
+	for n := range 3 {
+		h.await(fmt.Sprintf("verdict on launcher %d", n+1), func() bool { return strings.Count(s.log(), "pool.launcher.unkillable") > n })
+	}
 	h.await("failed", func() bool {
 		st, ok := h.status()
 		return ok && st.Pools[1].State == "failed" && strings.Contains(st.Pools[1].Reason, "outlive SIGKILL")
@@ -317,8 +320,7 @@ pools: [{name: default, adapter: escaping.py, workers: 2, timeouts: {kill: 300ms
 	st, _ := h.status()
 	var below []int
 	for _, w := range st.Pools[0].Workers {
-		below = append(below, w.PID, w.KeeperPID)
-		below = append(below, children(t, w.PID)...)
+		below = append(append(below, w.PID, w.KeeperPID), children(t, w.PID)...)
 	}
 	if len(below) != 6 {
 		t.Fatalf("%d processes below the launcher", len(below))
