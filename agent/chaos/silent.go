@@ -60,7 +60,6 @@ type faulty struct {
 
 // toolCall is one call and its outcome, once done is closed.
 type toolCall struct {
-	id   uint64
 	done chan struct{}
 	err  error
 }
