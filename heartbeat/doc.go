@@ -9,7 +9,8 @@
 //   - turn: the moment when the next ping is due; every decision but a welcome is made at a turn.
 //   - missed: a ping that is unanswered when the next one is due.
 //   - suspect: misses in a row that nothing excuses. Progress, a suspended host, an own loop that was late, a starved
-//     process and the end of a stop are excuses: they start the count and the silence anew.
+//     process and the end of a stop are excuses: they start the count and the silence anew. That a process is stopped, traced or
+//     frozen is a fact, however late the loop.
 //   - silence: the age of the oldest unanswered ping, counted from the last excuse at the earliest.
 //   - evidence: what the kernel says about the process when a ping was missed.
 //
