@@ -143,28 +143,35 @@ func TestAnUnkillableWorkerIsReplaced(t *testing.T) {
 	}
 }
 
-// TestAnUnkillableChildKeepsNobody: the worker is dead, what it has left is not; the launcher lives, and calls go on.
+// TestAnUnkillableChildKeepsNobody: the worker is dead, what it has left is not; its keeper names it and goes, the launcher lives, and
+// calls go on.
 func TestAnUnkillableChildKeepsNobody(t *testing.T) {
 	h := newHost(t)
 	fs := h.hangingFS()
 	s := h.serve(hangingPools)
 	before, _ := s.status()
 	h.pitboss("call", "default/child_looks", "file="+fs.Path("x"), "begun="+h.path("begun"), "--timeout", "1s").want(t, exitTemporary, "CALL_TIMEOUT")
-	h.await("told", func() bool { return strings.Contains(s.log(), "worker.unkillable") })
+	h.await("told", func() bool { return strings.Contains(s.log(), "cleanup.survivor") })
+	if text := s.log(); !strings.Contains(text, `"state":"D"`) || !strings.Contains(text, `"wchan":"request_wait_answer"`) {
+		t.Errorf("log:\n%s", text)
+	}
 	h.await("replaced", func() bool { return h.isReady("default") })
 	h.pitboss("call", "default/pid").want(t, 0)
+	if !processLives(before.Pools[0].LauncherPID) {
+		t.Error("the launcher is gone")
+	}
 	h.pitboss("restart", "--pool", "default").want(t, 0)
+	h.pitboss("call", "default/pid").want(t, 0)
 	if text := s.log(); strings.Contains(text, "keeper.killed") || strings.Contains(text, "pool.launcher.killed") {
 		t.Errorf("log:\n%s", text)
 	}
-	if !processLives(before.Pools[0].LauncherPID) { // it waits for its last keeper
-		t.Error("the launcher is gone")
-	}
 	fs.Answer()
-	h.await("rid of the keeper", func() bool { return !processLives(before.Pools[0].LauncherPID) })
 	h.pitboss("stop").want(t, 0)
 	if code := s.exit(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+	if left := h.alive(); len(left) != 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 
