@@ -15,6 +15,7 @@ const (
 	Fail          Result = "FAIL"
 	CannotRun     Result = "cannot run"
 	OutOfContract Result = "out of contract"
+	LongForm      Result = "with --long" // takes too long for the short form; --only runs it too
 	Interrupted   Result = "interrupted"
 )
 
@@ -40,6 +41,7 @@ type Summary struct {
 	Failed        int `json:"failed"`
 	CannotRun     int `json:"cannot_run"`
 	OutOfContract int `json:"out_of_contract"`
+	LongForm      int `json:"long_form"`
 	Runs          int `json:"runs"`
 	Survivors     int `json:"survivors"`
 	FalseKills    int `json:"false_kills"`
@@ -140,6 +142,8 @@ func (rep *Report) finish(took time.Duration) {
 			s.CannotRun++
 		case OutOfContract:
 			s.OutOfContract++
+		case LongForm:
+			s.LongForm++
 		case Fail:
 			s.Failed++
 			rep.OK = false
@@ -192,6 +196,6 @@ func (rep *Report) String() string {
 // Total is the last line of the matrix.
 func (rep *Report) Total() string {
 	s := rep.Summary
-	return fmt.Sprintf("%d of %d rows passed, %d failed, %d cannot run here, %d out of contract; %d runs in %.0f s: %d survivors, %d false kills, %d innocents; seed %d",
-		s.Passed, s.Rows, s.Failed, s.CannotRun, s.OutOfContract, s.Runs, rep.TookS, s.Survivors, s.FalseKills, s.Innocents, rep.Seed)
+	return fmt.Sprintf("%d of %d rows passed, %d failed, %d cannot run here, %d only with --long, %d out of contract; %d runs in %.0f s: %d survivors, %d false kills, %d innocents; seed %d",
+		s.Passed, s.Rows, s.Failed, s.CannotRun, s.LongForm, s.OutOfContract, s.Runs, rep.TookS, s.Survivors, s.FalseKills, s.Innocents, rep.Seed)
 }
