@@ -13,12 +13,16 @@ import (
 // byNumber are the places that signal a process by its number, and why nobody else can have the number there. Everything else
 // signals by pidfd: PidfdSendSignal, and os.Process since Go 1.23.
 var byNumber = map[string]string{
-	"agent/children_linux.go:sweep":         "a child that only this function reaps, between its listing and its waitid",
-	"watchdog/sweep_linux.go:kill":          "children of one thread, which reaps nobody between the listing and the kill",
-	"watchdog/spawn_linux.go:start":         "the child that was just cloned; nobody has waited for it",
-	"cmd/agent/doctor_python.go:runBounded": "the group of a child that is reaped by the Wait below",
-	"agent/bench/tree.go:kill":              "the bench's own agent, which nothing but this kill ends; its watchdog has not reaped it",
-	"agent/bench/life.go:eofAlone":          "keepers and agent of the bench's own tree, which nothing but the bench ends",
+	"agent/children_linux.go:sweep":                    "a child that only this function reaps, between its listing and its waitid",
+	"watchdog/sweep_linux.go:kill":                     "children of one thread, which reaps nobody between the listing and the kill",
+	"watchdog/spawn_linux.go:start":                    "the child that was just cloned; nobody has waited for it",
+	"cmd/agent/doctor_python.go:runBounded":            "the group of a child that is reaped by the Wait below",
+	"watchdog/sweep_linux.go:killBelow":                "children of an agent that has had KILL and cannot die: none of its threads reaps any more",
+	"agent/chaos/faults.go:noMemory":                   "the group of a child that is reaped by the receive behind it",
+	"agent/chaos/lesser_files_linux.go:superviseOpens": "a child that is reaped when the process is about to exit",
+	"agent/bench/scale.go:deathsOfMany":                "workers of the bench's own tree, which nothing but the bench ends",
+	"agent/bench/tree.go:kill":                         "the bench's own agent, which nothing but this kill ends; its watchdog has not reaped it",
+	"agent/bench/life.go:eofAlone":                     "keepers and agent of the bench's own tree, which nothing but the bench ends",
 }
 
 // numbered are the calls that take a number: whoever has it now is hit.

@@ -125,6 +125,7 @@ func underWatchdog(cfg agent.Config, p place, args []string) error {
 func newAgent(o agent.Options) (*agent.Agent, error) {
 	debug.SetTraceback("all") // an ABRT of the watchdog shows every goroutine
 	signal.Ignore(syscall.SIGPIPE)
+	reserveThreads(threadReserve)
 	for _, dir := range []string{o.LibraryDir, o.RuntimeDir} {
 		if err := makeDir(dir); err != nil {
 			return nil, err
