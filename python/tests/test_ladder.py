@@ -75,11 +75,10 @@ def test_a_second_stop_only_shortens() -> None:
 
 
 def test_who_outlives_kill_is_looked_at_less_often() -> None:
-    """At first often, because it is killed in a moment; after that it may sleep in the kernel for days."""
-    for seen in (Seen(False, True, True, True), Seen(True, True, False, True)):
-        state, actions = _ladder.decide(_ladder.kill(Ladder()), seen, 10.0)
-        assert _ladder.KILL_ALL in actions
-        assert _ladder.wait(state, seen, 10.0 + _ladder.HARDLY) == _ladder.LOOK_AGAIN
-        state, actions = _ladder.decide(state, seen, 20.0)
-        assert _ladder.KILL_ALL in actions
-        assert _ladder.wait(state, seen, 20.0) == _ladder.LOOK_SELDOM
+    """Often until everybody had KILL; after that a death announces itself, and who sleeps in the kernel may do so for days."""
+    for told, again in ((False, _ladder.LOOK_AGAIN), (True, _ladder.LOOK_RARELY)):
+        for seen in (Seen(False, True, True, True, told), Seen(True, True, False, True, told)):
+            state, actions = _ladder.decide(_ladder.kill(Ladder()), seen, 10.0)
+            assert _ladder.KILL_ALL in actions
+            assert _ladder.wait(state, seen, 10.0) == again
+
