@@ -21,9 +21,8 @@ type group struct {
 var commandGroups = []group{
 	{"Run and serve", []string{"run", "agent"}},
 	{"Call", []string{"call", "tools"}},
-	{"Look", []string{"status", "workers", "calls", "logs", "events", "explain", "ping", "stack"}},
+	{"Look", []string{"status", "workers", "calls", "logs", "events", "explain", "ping", "stack", "wait", "health"}},
 	{"Act", []string{"cancel", "restart", "drain", "resume", "scale", "reload", "stop"}},
-	{"For scripts", []string{"wait", "health"}},
 	{"Help", []string{"new", "doctor", "verify", "bench", "config", "version", "completion"}},
 }
 
