@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/user"
 	"runtime"
 	"strings"
@@ -25,9 +26,14 @@ type Host struct {
 	OwnCgroup bool `json:"own_cgroup"`
 }
 
-// NewHost looks at this host.
-func NewHost(binary, python string) *Host {
-	h := &Host{Binary: binary, Python: python, Root: os.Geteuid() == 0, User: itoa(os.Geteuid()), CPUs: runtime.NumCPU(), Arch: runtime.GOARCH, Cgroup: cgroups()}
+// NewHost looks at this host. What python names may be a wrapper, as those of pyenv are; the scenarios use the interpreter itself,
+// because wrappers have needs of their own that a lesser kernel does not meet.
+func NewHost(binary, python string) (*Host, error) {
+	own, err := exec.Command(python, "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		return nil, fmt.Errorf("cannot run the interpreter %q: %w", python, err)
+	}
+	h := &Host{Binary: binary, Python: strings.TrimSpace(string(own)), Root: os.Geteuid() == 0, User: itoa(os.Geteuid()), CPUs: runtime.NumCPU(), Arch: runtime.GOARCH, Cgroup: cgroups()}
 	if u, err := user.Current(); err == nil {
 		h.User = u.Username
 	}
@@ -38,7 +44,7 @@ func NewHost(binary, python string) *Host {
 	if unix.Uname(&name) == nil {
 		h.Kernel = unix.ByteSliceToString(name.Release[:])
 	}
-	return h
+	return h, nil
 }
 
 // NeedsRoot is a Scenario.Cannot.

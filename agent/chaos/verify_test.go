@@ -3,6 +3,7 @@ package chaos
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,29 +21,55 @@ var (
 	seed   = flag.Uint64("chaos.seed", 0, "seed of what is random about the harm; 0 takes a new one")
 )
 
+var binaries string // a directory that every user may enter, with what is tested; a repository may be where only its owner can
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(lesserCall) != "" {
+		os.Exit(m.Run()) // below a filter, for one call
+	}
+	dir, err := os.MkdirTemp("", "pitboss-bin")
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	from := os.Getenv("PITBOSS_BIN")
+	if from == "" {
+		from = "../../bin"
+	}
+	for _, name := range []string{"pitboss", "pitboss-watchdog"} {
+		var text []byte
+		if err == nil {
+			text, err = os.ReadFile(filepath.Join(from, name))
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), text, 0o755)
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%v; run `make build` first\n", err)
+		os.Exit(1)
+	}
+	binaries = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
 // thisHost is this host with the binaries under test: those in $PITBOSS_BIN, else the repository's bin.
 func thisHost(t *testing.T) *Host {
 	t.Helper()
-	dir := os.Getenv("PITBOSS_BIN")
-	if dir == "" {
-		dir = "../../bin"
-	}
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"pitboss", "pitboss-watchdog"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			t.Fatalf("%v; run `make build` first", err)
-		}
-	}
 	python := os.Getenv("PITBOSS_PYTHON")
 	if python == "" {
+		var err error
 		if python, err = exec.LookPath("python3"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return NewHost(filepath.Join(dir, "pitboss"), python)
+	h, err := NewHost(filepath.Join(binaries, "pitboss"), python)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
 }
 
 // TestCatalogue runs every scenario that this host can run, as verify does.

@@ -149,7 +149,11 @@ func (f *verifyFlags) host() (*chaos.Host, error) {
 	if err != nil {
 		return nil, fail(exitUsage, "", "%w", err)
 	}
-	return chaos.NewHost(self, path), nil
+	h, err := chaos.NewHost(self, path)
+	if err != nil {
+		return nil, fail(exitUsage, "name another with --python", "%w", err)
+	}
+	return h, nil
 }
 
 // keep writes the report.
