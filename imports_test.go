@@ -32,6 +32,9 @@ func TestImportDirections(t *testing.T) {
 		{"heartbeat", "golang.org/x/sys/unix", "verdicts are pure"},
 		{"agent", module + "watchdog", "the two talk over a link only"},
 		{"agent", module + "agent/client", "the server does not need its client"},
+		{"agent", module + "agent/chaos", "what is tested does not know its test"},
+		{"agent/chaos", module + "ipc", "what pitboss says to itself is not evidence"},
+		{"agent/chaos", module + "watchdog", "what pitboss says to itself is not evidence"},
 		{"agent/client", module + "ipc", "a client needs the public API only"},
 	} {
 		for _, dep := range deps(t, c.pkg) {

@@ -74,7 +74,7 @@ func runTestAgent(t *testing.T, pools []PoolConfig, tune ...func(*Agent)) *Agent
 		case <-time.After(20 * time.Second):
 			t.Error("the agent does not end")
 		}
-		if left := listChildren(); len(left) != 0 {
+		if left := listChildren(os.Getpid()); len(left) != 0 {
 			t.Errorf("children %v are left", left)
 		}
 	})

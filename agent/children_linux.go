@@ -33,7 +33,7 @@ type children struct {
 	// denied has the strangers that refused KILL (EPERM: they changed their user), until they are reaped.
 	denied map[int]bool
 
-	list func() []int // all children, zombies too; see childLister
+	list func(pid int) []int // the children of a process, zombies too; see childLister
 
 	clones chan func()
 	stop   chan struct{}
@@ -184,7 +184,7 @@ func (c *children) sweep() (found int) {
 	var killed []int
 	var left []survivor
 	c.mu.Lock()
-	for _, pid := range c.list() {
+	for _, pid := range c.list(os.Getpid()) {
 		if c.known[pid] != nil {
 			continue
 		}
@@ -197,7 +197,7 @@ func (c *children) sweep() (found int) {
 			delete(c.denied, pid)
 		} else if refused != 0 && !c.denied[pid] {
 			c.denied[pid] = true
-			left = append(left, describe(pid, refused))
+			left = append(left, lookAt(pid, refused))
 		}
 	}
 	c.mu.Unlock()
@@ -214,30 +214,18 @@ func (c *children) sweep() (found int) {
 func (c *children) strangers() (all []survivor) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, pid := range c.list() {
+	for _, pid := range c.list(os.Getpid()) {
 		if c.known[pid] == nil && !c.denied[pid] {
-			all = append(all, describe(pid, 0))
+			all = append(all, lookAt(pid, 0))
 		}
 	}
 	return all
 }
 
-// describe says what the kernel tells about a child that does not end.
-func describe(pid int, refused syscall.Errno) survivor {
-	s := survivor{PID: pid, Errno: int(refused)}
-	dir := filepath.Join("/proc", strconv.Itoa(pid))
-	if state, _, ok := readStat(filepath.Join(dir, "stat")); ok {
-		s.State = string(rune(state))
-	}
-	text, _ := os.ReadFile(filepath.Join(dir, "wchan"))
-	s.WChan = string(text)
-	return s
-}
-
-// listChildren lists the pids of all children of this process. Children are listed per thread (proc(5), Linux 3.5 with
+// listChildren lists the pids of all children of a process. Children are listed per thread (proc(5), Linux 3.5 with
 // CONFIG_PROC_CHILDREN); adopted ones appear under a thread of the kernel's choice.
-func listChildren() []int {
-	files, _ := filepath.Glob("/proc/self/task/*/children")
+func listChildren(pid int) []int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	var pids []int
 	for _, name := range files {
 		text, err := os.ReadFile(name)

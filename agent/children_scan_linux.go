@@ -12,9 +12,9 @@ import (
 // CONFIG_PROC_CHILDREN do not have it, and neither have some sandboxes.
 func childrenFile() string { return fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()) }
 
-// childLister is how to list the children of this process here, zombies too: by the kernel's lists, or without them by a look at
+// childLister is how to list the children of a process here, zombies too: by the kernel's lists, or without them by a look at
 // every process that /proc shows.
-func childLister() func() []int {
+func childLister() func(pid int) []int {
 	if _, err := os.Stat(childrenFile()); err != nil {
 		return scanChildren
 	}
@@ -23,15 +23,14 @@ func childLister() func() []int {
 
 // scanChildren looks at the parent of every process. A child that starts or is adopted meanwhile may be missed, as in the kernel's own
 // lists: only ECHILD proves that there is none.
-func scanChildren() []int {
+func scanChildren(parent int) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
 	}
-	self := os.Getpid()
 	var pids []int
 	for _, entry := range entries {
-		if pid, err := strconv.Atoi(entry.Name()); err == nil && parentOf(pid) == self {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil && parentOf(pid) == parent {
 			pids = append(pids, pid)
 		}
 	}

@@ -53,14 +53,11 @@ var (
 	uidField       = number("uid", "", "number of the user who ordered it, as of its connection")
 	peerPIDField   = number("pid", "", "process id of who ordered it, as of its connection; 0 from another pid namespace")
 	userField      = text("user", "its name; absent when the host does not know it")
-	survivorFields = []eventField{number("pid", "", "its process id"), text("cause", "why it is still there"), text("state", "letter of /proc/PID/stat; absent when it cannot be read"), text("wchan", "kernel function it waits in; absent when it cannot be read")}
+	survivorFields = []eventField{number("pid", "", "its process id"), text("cause", "why it is still there"), text("state", "letter of /proc/PID/stat; absent when it cannot be read"), text("wchan", "kernel function it waits in; absent when it cannot be read"), number("tracer", "", "process id of its tracer; absent without one")}
 	levelField     = number("generation", "", "number of the launcher within its pool, from 1")
 	indexField     = number("index", "", "number of the worker in its pool, from 0")
 	resourceField  = text("resource", "what it is: a port, a file or a GPU")
 	holderField    = text("holder", "who has it: process ids and names, or why that cannot be told; absent when not known")
-	stateField     = text("state", "letter of /proc/PID/stat: D in uninterruptible sleep, t held by a tracer")
-	wchanField     = text("wchan", "kernel function that it waits in; empty where the kernel does not say")
-	tracerField    = number("tracer", "", "process id of its tracer; 0 for none")
 )
 
 // The registry. docs/events.md is generated from it: `make gen`.
@@ -100,15 +97,15 @@ var (
 	launcherLost        = &eventKind{"pool.launcher.lost", classPool, slog.LevelWarn, "launcher died; its workers serve on, a new generation starts", []eventField{poolField, launcherField, levelField}}
 	launcherStartFailed = &eventKind{"pool.launcher.start_failed", classPool, slog.LevelWarn, "launcher did not start", []eventField{poolField, tryField, causeField}}
 	launcherLate        = &eventKind{"pool.launcher.late", classPool, slog.LevelWarn, "launcher did not answer in time", []eventField{poolField, launcherField, number("times", "times", "it has not; at 2 it is killed")}}
-	launcherUnkillable  = &eventKind{"pool.launcher.unkillable", classPool, slog.LevelError, "launcher outlives KILL; another is started", []eventField{poolField, launcherField, stateField, wchanField, tracerField}}
+	launcherUnkillable  = &eventKind{"pool.launcher.unkillable", classPool, slog.LevelError, "launcher outlives KILL; another is started", append([]eventField{poolField}, survivorFields...)}
 	launcherKilled      = &eventKind{"pool.launcher.killed", classPool, slog.LevelWarn, "killing a launcher", []eventField{poolField, launcherField, text("why", "what it has not done in time")}}
 
 	workerStarted = &eventKind{"worker.started", classProcess, slog.LevelDebug, "worker started", []eventField{poolField, workerField, number("pid", "", "its process id"), number("keeper_pid", "", "of its keeper"), levelField,
 		number("start_time", "ticks", "since boot, field 22 of /proc/PID/stat: with the pid it names the process for good; absent if it had ended already"), text("config", "hash of the pool's settings that it runs with: the same for the same settings")}}
 	workerReady       = &eventKind{"worker.ready", classProcess, slog.LevelInfo, "worker ready", []eventField{poolField, workerField, number("pid", "", "its process id"), span("after_s", "from the order to start it to its first answer")}}
 	workerStartFailed = &eventKind{"worker.start_failed", classProcess, slog.LevelWarn, "worker did not start", []eventField{poolField, workerField, tryField, causeField}}
-	workerUnkillable  = &eventKind{"worker.unkillable", classProcess, slog.LevelError, "worker outlives KILL, or what it has left does; another takes its place", []eventField{poolField, workerField, number("pid", "", "process id of who does"), stateField, wchanField, tracerField,
-		number("call", "", "id of the call that ended with it; absent when none ran"), text("tool", "that ended with it; absent when none ran")}}
+	workerUnkillable  = &eventKind{"worker.unkillable", classProcess, slog.LevelError, "worker outlives KILL, or what it has left does; another takes its place", append(append([]eventField{poolField, workerField}, survivorFields...),
+		number("call", "", "id of the call that ended with it; absent when none ran"), text("tool", "that ended with it; absent when none ran"))}
 	workerExited = &eventKind{"worker.exited", classProcess, slog.LevelInfo, "worker exited", []eventField{poolField, workerField, number("pid", "", "its process id"), text("end", "exit code or signal, and who ended it and why"),
 		span("uptime_s", "life of the worker"), number("calls", "calls", "that it ran"), number("call", "", "id of the call that ended with it; absent when none ran"), number("max_rss_kb", "KiB", "its peak memory; 0 when not known"),
 		text("tool", "that ended with it; absent when none ran"), text("evidence", "what its kill rests on, or signs of the kernel's out-of-memory killer; absent without any"),

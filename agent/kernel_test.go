@@ -35,7 +35,7 @@ func TestTheScanFindsTheChildren(t *testing.T) {
 		below, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", living.Process.Pid))
 		return strings.Contains(string(stat), ") Z ") && len(below) > 0
 	})
-	scanned, listed := scanChildren(), listChildren()
+	scanned, listed := scanChildren(os.Getpid()), listChildren(os.Getpid())
 	slices.Sort(scanned)
 	slices.Sort(listed)
 	if !slices.Equal(scanned, listed) || !slices.Contains(scanned, living.Process.Pid) || !slices.Contains(scanned, dead.Process.Pid) {

@@ -223,7 +223,7 @@ func (p *pool) outlivesSoFar(w *worker) *Error {
 	if exited || ended || !killed(pid) {
 		return nil
 	}
-	return &Error{PostMortem: &PostMortem{Unkillable: lookStuck(pid).String(), Uptime: time.Since(w.born).Round(time.Millisecond).String()}}
+	return &Error{PostMortem: &PostMortem{Unkillable: lookAt(pid, 0).String(), Uptime: time.Since(w.born).Round(time.Millisecond).String()}}
 }
 
 // abandoned ends a call whose client is gone.

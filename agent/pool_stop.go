@@ -98,7 +98,7 @@ func (p *pool) stopLaunchers(now time.Time) (next time.Time, stopped bool) {
 			l.kill()
 			return now.Add(unkillableAfter), false
 		default:
-			s := lookStuck(l.process.pid)
+			s := lookAt(l.process.pid, 0)
 			if wait := time.Duration(l.killedAt.Load()) + unkillableAfter - p.agent.uptime(); wait > 0 || !s.held() || !p.agent.draining.Load() {
 				return now.Add(max(wait, lookAgain)), false
 			}

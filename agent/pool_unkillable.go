@@ -9,7 +9,7 @@ import (
 
 // giveUpOn takes a worker off the pool's hands that outlives KILL, or whose process is dead and has left something that does: what it
 // runs fails with the verdict, its slot is filled anew.
-func (p *pool) giveUpOn(w *worker, s stuck, pm *PostMortem) {
+func (p *pool) giveUpOn(w *worker, s survivor, pm *PostMortem) {
 	p.mu.Lock()
 	c := p.takeCall(w)
 	if w.shown.state != stateStopping && w.shown.state != stateGone {
@@ -46,7 +46,7 @@ func (p *pool) tooManyUnkillable() *Error {
 	if count <= p.desired {
 		return nil
 	}
-	return failf(PoolFailed, "%d workers of pool %q outlive SIGKILL, one of them because %s; no other is started until one of them ends", count, p.name, one)
+	return failf(PoolFailed, "%d workers of pool %q outlive SIGKILL, such as %s; no other is started until one of them ends", count, p.name, one)
 }
 
 // leaveUnkillable lets go of those that outlive KILL when nothing else holds up the stop of the agent. Those of a pool that is removed
@@ -83,7 +83,7 @@ func (p *pool) stuckLaunchers() *Error {
 		if at == 0 || p.agent.uptime()-time.Duration(at) < unkillableAfter || l.isDead() {
 			continue
 		}
-		s := lookStuck(l.process.pid)
+		s := lookAt(l.process.pid, 0)
 		if !s.held() {
 			continue
 		}
@@ -95,7 +95,7 @@ func (p *pool) stuckLaunchers() *Error {
 	if count < maxStuckLaunchers {
 		return nil
 	}
-	return failf(PoolFailed, "%d launchers of pool %q outlive SIGKILL, one of them because %s; no other is started until one of them ends", count, p.name, one)
+	return failf(PoolFailed, "%d launchers of pool %q outlive SIGKILL, such as %s; no other is started until one of them ends", count, p.name, one)
 }
 
 // leave gives up a launcher that outlives KILL at the end of the agent.
@@ -114,7 +114,7 @@ func (p *pool) hasLeft() bool {
 }
 
 // leaveBehind notes a process that the agent cannot end before its own end.
-func (a *Agent) leaveBehind(s stuck) {
+func (a *Agent) leaveBehind(s survivor) {
 	a.poolsMu.Lock()
 	defer a.poolsMu.Unlock()
 	a.behind = append(a.behind, s.String())

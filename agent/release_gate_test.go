@@ -346,7 +346,7 @@ func TestALookThatHangsHoldsNobodyUp(t *testing.T) {
 	}
 	a.Stop("test")
 	stops(t, a, 10*time.Second)
-	if left := listChildren(); len(left) != 0 {
+	if left := listChildren(os.Getpid()); len(left) != 0 {
 		t.Errorf("children %v", left)
 	}
 }

@@ -347,7 +347,7 @@ func TestAGPUIsFreeWhenNoDeadProcessHoldsItsMemory(t *testing.T) {
 	if held, _ := look(nil, 0); len(held) != 1 || !strings.Contains(held[0].by, "cannot tell: nvidia-smi") || !strings.Contains(held[0].by, "NVIDIA-SMI has failed") {
 		t.Errorf("a failure: %v", held)
 	}
-	if left := listChildren(); len(left) != 1 {
+	if left := listChildren(os.Getpid()); len(left) != 1 {
 		t.Errorf("children %v besides the launcher", left)
 	}
 }

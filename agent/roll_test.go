@@ -3,6 +3,7 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ func TestARestartedPoolRunsNewCodeAndLosesNoCall(t *testing.T) {
 				return false
 			}
 		}
-		return len(workers(a)) == 2 && len(listChildren()) == 1
+		return len(workers(a)) == 2 && len(listChildren(os.Getpid())) == 1
 	})
 }
 
@@ -74,7 +75,7 @@ func TestARestartWithBrokenCodeIsRolledBack(t *testing.T) {
 			}
 			await(t, 10*time.Second, "rid of what was tried", func() bool {
 				now := workers(a)
-				return len(now) == 2 && now[0].ID == before[0].ID && now[1].ID == before[1].ID && len(listChildren()) == 1
+				return len(now) == 2 && now[0].ID == before[0].ID && now[1].ID == before[1].ID && len(listChildren(os.Getpid())) == 1
 			})
 			if s := a.Status().Pools[0]; s.State != "ready" {
 				t.Errorf("the pool is %s: %s", s.State, s.Reason)

@@ -85,7 +85,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 		_ = w.process.signal(syscall.SIGKILL)
 		w.life.deadlines.end = now.Add(unkillableAfter - killPatience)
 	case endUnkillable:
-		w.unkillable(lookStuck(w.process.pid))
+		w.unkillable(lookAt(w.process.pid, 0))
 		w.life.deadlines.end = time.Time{}
 	case endLeave:
 		w.life.deadlines.end = time.Time{}
@@ -99,7 +99,7 @@ func (w *worker) escalate(o endOrder, now time.Time) {
 // overdue is called when the present rung's deadline has passed.
 func (w *worker) overdue(now time.Time) {
 	next := endOrder{stage: w.life.stage + 1}
-	if next.stage == endUnkillable && !lookStuck(w.process.pid).held() {
+	if next.stage == endUnkillable && !lookAt(w.process.pid, 0).held() {
 		w.life.deadlines.end = now.Add(lookAgain)
 		return
 	}
@@ -113,7 +113,7 @@ func (w *worker) overdue(now time.Time) {
 func (w *worker) end() {
 	if w.process != nil {
 		if w.life.stage == endLeave || !w.waitDead() {
-			w.leave(lookStuck(w.process.pid))
+			w.leave(lookAt(w.process.pid, 0))
 			return
 		}
 		w.life.died = time.Now()
@@ -187,7 +187,7 @@ func (w *worker) waitDead() bool {
 			}
 		case <-timer.C:
 			_ = w.process.signal(syscall.SIGKILL)
-			switch s := lookStuck(w.process.pid); {
+			switch s := lookAt(w.process.pid, 0); {
 			case !sent:
 				sent = true
 				timer.Reset(unkillableAfter - killPatience)
@@ -278,7 +278,7 @@ func (w *worker) waitKeeper() bool {
 			}
 		case <-timer.C:
 			switch s := w.lookKeeper(); {
-			case s.held() && killed(s.pid):
+			case s.held() && killed(s.PID):
 				w.unkillable(s)
 			case !tellKill:
 				timer.Reset(lookAgain)
@@ -306,13 +306,13 @@ func (w *worker) waitKeeper() bool {
 }
 
 // lookKeeper is who keeps the keeper from its end: a child that outlives KILL, or the keeper itself.
-func (w *worker) lookKeeper() stuck {
-	for _, pid := range childrenOf(w.keeper.pid) {
-		if s := lookStuck(pid); s.held() && killed(pid) {
+func (w *worker) lookKeeper() survivor {
+	for _, pid := range w.pool.agent.children.list(w.keeper.pid) {
+		if s := lookAt(pid, 0); s.held() && killed(pid) {
 			return s
 		}
 	}
-	return lookStuck(w.keeper.pid)
+	return lookAt(w.keeper.pid, 0)
 }
 
 // postMortem puts together what is known of the end.

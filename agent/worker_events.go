@@ -55,7 +55,7 @@ func (w *worker) hearKeeper(r *keeperReport) {
 	case "exited":
 		w.life.exited = r
 	case "denied":
-		w.emit(cleanupDenied, survivor{r.PID, r.Errno, r.State, r.WChan}.fields()...)
+		w.emit(cleanupDenied, survivor{PID: r.PID, Errno: r.Errno, State: r.State, WChan: r.WChan}.fields()...)
 		w.cgroup.kill() // reaches other users' processes too
 	case "empty", "left":
 		w.life.killed = r.Killed

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -121,14 +120,7 @@ func TestAKilledVerifyTakesStrangeHostsWithIt(t *testing.T) {
 			if s.Cannot != nil && s.Cannot(host) != "" {
 				t.Skip(s.Cannot(host))
 			}
-			tree := Tree{Token: "strange-killed-" + s.Name + "-" + strconv.Itoa(os.Getpid())}
-			verify := exec.Command(host.Binary, "verify", "--only", s.Name, "--rounds", "1000")
-			verify.Env = append(os.Environ(), "MARK="+tree.Token, "PITBOSS_PYTHON="+host.Python)
-			if err := verify.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _, _ = verify.Process.Kill(), verify.Wait() }) // again, when it went well
-			serving := func() bool {
+			killVerify(t, s.Name, func(tree Tree) bool {
 				guests := 0
 				for _, s := range tree.Alive() {
 					if programOf(s.PID) == "sleep" && programOf(parentOf(s.PID)) != "sh" { // not the control's
@@ -136,24 +128,7 @@ func TestAKilledVerifyTakesStrangeHostsWithIt(t *testing.T) {
 					}
 				}
 				return guests > guestEscapees && agentBelow(tree)
-			}
-			tick := time.NewTicker(20 * time.Millisecond)
-			defer tick.Stop()
-			for end := time.Now().Add(4 * patience); !serving(); <-tick.C {
-				if time.Now().After(end) {
-					t.Fatalf("no agent with guests, only %d processes", len(tree.Alive()))
-				}
-			}
-			if err := verify.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			_ = verify.Wait()
-			if left, took := tree.WaitEmpty(drain + grace + limit); len(left) > 0 {
-				for _, s := range left {
-					line, _ := os.ReadFile("/proc/" + itoa(s.PID) + "/cmdline")
-					t.Errorf("%d %q is left %s after verify was killed", s.PID, line, took)
-				}
-			}
+			})
 		})
 	}
 }

@@ -32,11 +32,16 @@ func indexOf(worker string) string {
 
 // timeline keeps every event of an agent that tells of workers.
 type timeline struct {
-	mu   sync.Mutex // guards the following
-	all  []happening
-	lost uint64
-	err  error // why it ended; nil while it goes on, and when the agent ended
+	mu    sync.Mutex // guards the following
+	all   []happening
+	seq   uint64 // of the last event that was taken
+	lost  uint64
+	broke int   // how often the stream was taken up again: a starved reader's connection is closed
+	err   error // why it ended; nil while it goes on, and when the agent ended
 }
+
+// maxBreaks is how often a stream is taken up again; the agent keeps its last 1 000 events, so nothing is lost by one.
+const maxBreaks = 100
 
 // follow reads the agent's events from its first to its last, or to the end of the round.
 func (a *Agent) follow() *timeline {
@@ -46,25 +51,56 @@ func (a *Agent) follow() *timeline {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		err := c.Events(ctx, "", true, func(e client.Event) error {
-			h := happening{at: time.Now(), name: e.Name}
-			err := json.Unmarshal(e.Fields, &h)
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.lost += e.Lost
-			if strings.HasPrefix(e.Name, "heartbeat.") || strings.HasPrefix(e.Name, "worker.") {
-				t.all = append(t.all, h)
+		for t.goesOn(ctx, c.Events(ctx, "", true, t.take)) {
+			select {
+			case <-time.After(time.Second): // a connection that was closed is made anew in about that time
+			case <-ctx.Done():
 			}
-			return err
-		})
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if ctx.Err() == nil {
-			t.err = err
 		}
 	}()
 	a.round.Cleanup(func() { cancel(); <-ended })
 	return t
+}
+
+// take keeps an event, unless an earlier stream has brought it.
+func (t *timeline) take(e client.Event) error {
+	h := happening{at: time.Now(), name: e.Name}
+	err := json.Unmarshal(e.Fields, &h)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.Seq <= t.seq {
+		return nil
+	}
+	t.lost += e.Lost
+	if t.broke > 0 && e.Lost == 0 {
+		t.lost += e.Seq - t.seq - 1 // it fell out of what the agent keeps
+	}
+	t.seq = e.Seq
+	if strings.HasPrefix(e.Name, "heartbeat.") || strings.HasPrefix(e.Name, "worker.") {
+		t.all = append(t.all, h)
+	}
+	return err
+}
+
+// goesOn says whether a stream that ended with err is to be taken up again.
+func (t *timeline) goesOn(ctx context.Context, err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ctx.Err() != nil || err == nil {
+		return false
+	}
+	if t.broke++; t.broke > maxBreaks {
+		t.err = err
+		return false
+	}
+	return true
+}
+
+// over says that no further event will come although the agent may live.
+func (t *timeline) over() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
 }
 
 // find lists what fits, in its order.
