@@ -37,11 +37,17 @@ func (l *launcher) reapKeeper(keeper *pidfd) (status int, left []survivor, err e
 			// stopped or stuck: killed, its zombie falls to us
 			l.tellKill(l.process.pid, "it does not collect a keeper that has ended")
 			l.kill()
-			<-l.dead
 		case <-l.dead:
 			patience.Stop()
+		case <-l.left:
+			patience.Stop()
 		}
-		return l.reapOrphan(keeper, reply)
+		select {
+		case <-l.dead:
+			return l.reapOrphan(keeper, reply)
+		case <-l.left: // it outlives KILL with the zombie that is its child: no proof
+			return -int(syscall.SIGKILL), nil, nil
+		}
 	}
 }
 
