@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/pitboss-run/pitboss/ipc"
@@ -311,30 +310,6 @@ func (l *launcher) spawn(order spawnOrder, files []*os.File) (<-chan launcherRep
 		return nil, fmt.Errorf("cannot order a worker from launcher %d: %w", l.process.pid, err)
 	}
 	return reply, nil
-}
-
-// stop tells the launcher to fork no more and to end after its last keeper.
-func (l *launcher) stop() { _ = l.link.send(plainOrder{Op: "stop"}) }
-
-// kill ends it at once; its keepers fall to the agent and serve on.
-func (l *launcher) kill() {
-	l.killedAt.CompareAndSwap(0, int64(l.uptime()))
-	_ = l.process.signal(syscall.SIGKILL)
-}
-
-func (l *launcher) isDead() bool {
-	select {
-	case <-l.dead:
-		return true
-	default:
-		return false
-	}
-}
-
-// close waits for the death and joins the goroutines.
-func (l *launcher) close() {
-	l.wg.Wait()
-	l.process.close()
 }
 
 func statusText(status int) string {

@@ -254,7 +254,7 @@ func (p *pool) abortRoll(r *roll) (tell func()) {
 		successor.order(endOrder{stage: endStop, grace: successor.cfg.Timeouts.Kill, why: "the restart failed"})
 	}
 	if r.own {
-		r.launcher.stop()
+		r.launcher.discard()
 	}
 	p.loop.roll = nil
 	e := *r.failure

@@ -98,15 +98,6 @@ func (p *pool) stuckLaunchers() *Error {
 	return failf(PoolFailed, "%d launchers of pool %q outlive SIGKILL, such as %s; no other is started until one of them ends", count, p.name, one)
 }
 
-// leave gives up a launcher that outlives KILL at the end of the agent.
-func (l *launcher) leave() {
-	close(l.left)
-	for _, c := range []interface{ close() }{l.link, l.out, l.process} {
-		c.close() // who reads or waits for one of them wakes
-	}
-	l.wg.Wait()
-}
-
 func (p *pool) hasLeft() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -148,6 +148,7 @@ func launcherStuck(r *Round) {
 	if now := a.workers("default"); !slices.Equal(now, before) {
 		r.FalseKill("the workers %v became %v", before, now)
 	}
+	r.wantPopulation(1, 2) // the one that hangs does not stay
 	restarted := make(chan struct{})
 	go func() {
 		defer close(restarted)
