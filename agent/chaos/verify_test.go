@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,39 +27,37 @@ var binaries string // a directory that every user may enter, with what is teste
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if os.Getenv(lesserCall) != "" {
-		os.Exit(m.Run()) // below a filter, for one call
-	}
-	dir, err := os.MkdirTemp("", "pitboss-bin")
-	if err == nil {
-		err = os.Chmod(dir, 0o755)
-	}
-	from := os.Getenv("PITBOSS_BIN")
-	if from == "" {
-		from = "../../bin"
-	}
-	for _, name := range []string{"pitboss", "pitboss-watchdog"} {
-		var text []byte
-		if err == nil {
-			text, err = os.ReadFile(filepath.Join(from, name))
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), text, 0o755)
-		}
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%v; run `make build` first\n", err)
-		os.Exit(1)
-	}
-	binaries = dir
 	code := m.Run()
-	_ = os.RemoveAll(dir)
+	if binaries != "" {
+		_ = os.RemoveAll(binaries)
+	}
 	os.Exit(code)
 }
+
+var copyBinaries = sync.OnceValue(func() error {
+	var err error
+	if binaries, err = os.MkdirTemp("", "pitboss-bin"); err != nil {
+		return err
+	}
+	from := cmp.Or(os.Getenv("PITBOSS_BIN"), "../../bin")
+	for _, name := range []string{"pitboss", "pitboss-watchdog"} {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if err != nil {
+			return fmt.Errorf("%w; run `make build` first", err)
+		}
+		if err := os.WriteFile(filepath.Join(binaries, name), text, 0o755); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(binaries, 0o755)
+})
 
 // thisHost is this host with the binaries under test: those in $PITBOSS_BIN, else the repository's bin.
 func thisHost(t *testing.T) *Host {
 	t.Helper()
+	if err := copyBinaries(); err != nil {
+		t.Fatal(err)
+	}
 	python := os.Getenv("PITBOSS_PYTHON")
 	if python == "" {
 		var err error
