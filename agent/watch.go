@@ -13,6 +13,11 @@ import (
 // suspendSlack is the difference of the two clocks' advance from which the host counts as suspended.
 const suspendSlack = 100 * time.Millisecond
 
+// beatGrid is what the turns of all workers are rounded up to, so that those of a large pool share a wake-up of the agent. A wake-up costs
+// several times what a ping does: 1 000 idle workers took 15 % of a core with a time for each, 4 to 5 % with this. It is below the jitter
+// of the shortest interval and a tenth of the lateness at which a turn is not judged.
+const beatGrid = 50 * time.Millisecond
+
 // watch is a worker's heartbeat: it gathers what the pure monitor judges by and carries out what it decides. It belongs
 // to the worker's run goroutine.
 type watch struct {
@@ -108,8 +113,11 @@ func (h *watch) schedule() {
 		h.worker.life.deadlines.beat = time.Time{}
 		return
 	}
-	h.worker.life.deadlines.beat = h.worker.pool.agent.born.Add(h.monitor.Due())
+	h.worker.life.deadlines.beat = h.worker.pool.agent.born.Add(shared(h.monitor.Due()))
 }
+
+// shared is the first beatGrid at or after a time.
+func shared(due time.Duration) time.Duration { return (due + beatGrid - 1).Truncate(beatGrid) }
 
 // answered takes a PONG.
 func (h *watch) answered(stamp uint64, body pongBody, _ time.Time) {
