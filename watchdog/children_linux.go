@@ -73,6 +73,27 @@ func appendPIDs(pids []int32, fd int) []int32 {
 	return pids
 }
 
+// living are those of these children that are no zombies.
+func (c *children) living(pids []int32) []int32 {
+	alive := pids[:0]
+	for _, pid := range pids {
+		var death unix.Siginfo // its signal number stays 0 while the process lives
+		err := unix.Waitid(unix.P_PID, int(pid), &death, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil)
+		if err != unix.ECHILD && death.Signo == 0 {
+			alive = append(alive, pid)
+		}
+	}
+	return alive
+}
+
+// anyLives reports whether a child lives. Where all are dead, what they leave is ours by now and makes the next list longer: nobody
+// reaps between the two.
+func (c *children) anyLives() bool {
+	first := c.list()
+	known := len(first)
+	return len(c.living(first)) > 0 || len(c.list()) != known
+}
+
 // reap collects one dead child. childless means ECHILD: there is no child at all, dead or alive, which is the proof.
 func (c *children) reap() (pid int32, status unix.WaitStatus, childless bool) {
 	for {

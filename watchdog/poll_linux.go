@@ -248,15 +248,10 @@ func (l *loop) judge(late time.Duration) {
 // look reaps, kills when the phase says so, and tells the engine what it saw.
 func (l *loop) look() {
 	var v view
-	for {
-		pid, status, childless := l.kids.reap()
-		if v.childless = childless; pid == 0 {
-			break
-		}
-		l.sweeper.ladder.reaped(pid)
-		if int(pid) == l.agent.pid && !l.agent.reaped {
-			l.agent.reaped, l.agent.status = true, status
-		}
+	// A zombie counts for RLIMIT_NPROC and pids.max. While none is reaped, a fork bomb that has reached its limit cannot grow, and each
+	// KILL leaves less of it.
+	if l.engine.phase != sweeping || !l.agent.dead || !l.kids.anyLives() {
+		v.childless = l.reap()
 	}
 	phase := l.engine.phase
 	if phase != waiting && phase != sweeping {
@@ -274,8 +269,23 @@ func (l *loop) look() {
 	}
 }
 
+// reap collects every dead child. childless means that there is none at all.
+func (l *loop) reap() (childless bool) {
+	for {
+		pid, status, childless := l.kids.reap()
+		if pid == 0 {
+			return childless
+		}
+		l.sweeper.ladder.reaped(pid)
+		if int(pid) == l.agent.pid && !l.agent.reaped {
+			l.agent.reaped, l.agent.status = true, status
+		}
+	}
+}
+
 // conclude writes the certificate where one is due, removes the runtime directory and returns the exit code.
 func (l *loop) conclude() int {
+	l.reap()
 	r := &l.link.registry
 	e := &l.engine
 	left := l.sweeper.survivors(r, l.proc, !l.agent.dead)

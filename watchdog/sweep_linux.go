@@ -23,7 +23,7 @@ func (s *sweeper) kill(p phase) int {
 	if p != sweeping {
 		return 0
 	}
-	victims := s.ladder.victims(p, s.kids.list())
+	victims := s.ladder.victims(p, s.kids.living(s.kids.list()))
 	for _, pid := range victims {
 		if errno, ok := unix.Kill(int(pid), unix.SIGKILL).(syscall.Errno); ok {
 			if s.errnos == nil {

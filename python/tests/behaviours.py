@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -146,6 +147,21 @@ class Behaviours(pitboss.Adapter):
                         note("TERM")
             except BaseException:
                 pass
+
+    @pitboss.tool
+    def explode(self, user: int, limit: int) -> None:
+        """A fork bomb of this user, each process in a session of its own."""
+        if os.fork() == 0:
+            os.setresuid(user, user, user)
+            resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
+            end = time.monotonic() + 60  # should nobody end it
+            while time.monotonic() < end:
+                try:
+                    if os.fork() == 0:
+                        os.setsid()
+                except OSError:
+                    pass
+            os._exit(0)
 
     @pitboss.tool
     def escapees(self) -> List[int]:

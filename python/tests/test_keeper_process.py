@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import time
 
@@ -150,6 +151,42 @@ def test_escapees_do_not_outlive_their_worker(tree: Tree, end: str) -> None:
     else:
         assert worker.launcher.reap(worker)["status"] == 0
     assert alive(tree.token) == [worker.launcher.pid]
+
+
+@pytest.mark.parametrize("guardian", ["keeper", "launcher"])
+def test_a_guardian_that_can_open_nothing_ends_everything(tree: Tree, guardian: str) -> None:
+    worker = tree.ready(grace=0.2)
+    worker.call("escapees")
+    if guardian == "keeper":
+        resource.prlimit(worker.keeper, resource.RLIMIT_NOFILE, (3, 3))  # poll(2) needs as many as it looks at
+        kill(worker.pid)
+        worker.exited()
+        worker.empty()
+    else:
+        resource.prlimit(worker.launcher.pid, resource.RLIMIT_NOFILE, (3, 3))  # poll(2) needs as many as it looks at
+        kill(worker.keeper)
+        assert worker.launcher.reap(worker)["status"] == -signal.SIGKILL
+    assert worker.launcher.pid in alive(tree.token)
+    assert set(alive(tree.token)) <= {worker.launcher.pid, worker.keeper}  # a keeper ends after its last word
+
+
+# A bomb that has gone off: as many processes as its limit lets it have, each in a session of its own, and each forks on.
+BOMB_LIMIT = 60
+
+
+@pytest.mark.parametrize("guardian", ["keeper", "launcher"])
+def test_a_fork_bomb_at_its_limit_ends(tree: Tree, guardian: str) -> None:
+    worker = tree.ready(grace=0.2)
+    worker.call("explode", user=65532, limit=BOMB_LIMIT)  # RLIMIT_NPROC does not bind root, and counts every process of the user
+    eventually(lambda: len(alive(tree.token)) >= BOMB_LIMIT, "the bomb has gone off")
+    if guardian == "keeper":
+        kill(worker.pid)
+        worker.exited()
+        worker.empty()
+    else:
+        kill(worker.keeper)
+        assert worker.launcher.reap(worker)["status"] == -signal.SIGKILL
+    assert set(alive(tree.token)) <= {worker.launcher.pid, worker.keeper}
 
 
 # A keeper that may not signal other users' processes, as one of an unprivileged agent's. The tests are root's.

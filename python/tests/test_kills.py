@@ -20,8 +20,9 @@ BY_NUMBER = {
     "_process.send_signal": "the one place; its callers are below",
     "_keeper.act": "the group of the worker, which is this keeper's child and unreaped: REAP comes after the last of these",
     "_kills.kill": "an unreaped child of its guardian, which is single-threaded and reaps nobody between listing and kill",
-    "_keeper.kill_children": "kill of Kills, for what was just listed as children",
-    "_launcher.kill_strays": "kill of Kills, for children that reap_stray has just seen alive",
+    "_keeper.kill": "kill of Kills, for what was just listed as children, or the unreaped worker",
+    "_keeper.kill_children": "the method above",
+    "_launcher.kill_strays": "kill of Kills, for children that were just seen alive",
     "_worker.nudge": "a thread of this very process",
 }
 _CALLS = {"kill", "killpg", "pthread_kill", "send_signal", "tgkill", "tkill"}

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from pitboss import _kills, _ladder, _orders, _process
 from pitboss._worker import run_worker
@@ -95,6 +95,7 @@ class _Keeper:
         self.wakeup = _process.Wakeup()
         _process.close_except([self.link.fileno(), *self.wakeup.fds])
         _process.null_standard_streams()
+        _process.keep_list()
         _orders.send(self.link, "worker", keeper=self.pid, pid=self.worker, dump_signal=int(DUMP_SIGNAL))
         self.poll = select.poll()
         self.poll.register(self.link, select.POLLIN)
@@ -130,27 +131,43 @@ class _Keeper:
         return None
 
     def look(self) -> _ladder.Seen:
-        """Reaps adopted zombies one by one, never the leader, and sees what is left."""
+        """Reaps adopted zombies, never the leader, and sees what is left."""
         dead = self.ladder.reaped or _process.peek_death(self.worker) is not None
-        in_group: List[int] = []
-        strays: List[int] = []
-        for pid in _process.children():
-            if pid == self.worker:
-                continue
-            try:
-                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None:
-                    self.kills.reaped(pid)
-                    continue
-                group = os.getpgid(pid)
-            except (ChildProcessError, ProcessLookupError):
-                self.kills.reaped(pid)
-                continue
-            (in_group if group == self.worker else strays).append(pid)
+        ending = self.ladder.killing or (dead and not self.ladder.termed)
+        while True:
+            listed = _process.children()
+            in_group, strays = self.sort(listed)
+            overdue = self.kills.overdue(in_group + strays)
+            # A zombie counts for RLIMIT_NPROC and pids.max. While none is reaped, a fork bomb that has reached its limit cannot grow, and
+            # each KILL leaves less of it. Where all are dead, what they leave is ours by now, and in the next list.
+            if ending and not overdue:
+                break
+            if not ending or not set(_process.children()) - set(listed):
+                self.reap(listed)
+                break
         graceful = self.ladder.termed and not self.ladder.killing
         due = strays if graceful else in_group + strays + ([] if dead else [self.worker])
         may_reap = self.seen or self.gone
-        overdue = self.kills.overdue(in_group + strays)
         return _ladder.Seen(dead, may_reap, bool(in_group), bool(strays), self.kills.told(due), overdue)
+
+    def sort(self, pids: List[int]) -> Tuple[List[int], List[int]]:
+        """The living of these children, but not the worker: those in its group, those in another."""
+        in_group: List[int] = []
+        strays: List[int] = []
+        for pid in _process.living(pids):
+            if pid == self.worker:
+                continue
+            try:
+                (in_group if os.getpgid(pid) == self.worker else strays).append(pid)
+            except ProcessLookupError:
+                continue
+        return in_group, strays
+
+    def reap(self, pids: List[int]) -> None:
+        """Collects the dead of these, but not the worker."""
+        for pid in pids:
+            if pid != self.worker and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None:
+                self.kills.reaped(pid)
 
     def act(self, action: str) -> None:
         if action == _ladder.REPORT:
@@ -161,31 +178,35 @@ class _Keeper:
             _process.send_signal(-self.worker, signal.SIGTERM)
             _process.send_signal(-self.worker, signal.SIGCONT)
         elif action == _ladder.KILL_STRAYS:
-            self.kill_children(lambda pid: os.getpgid(pid) != self.worker)
+            self.kill(self.sort(_process.children())[1])
         elif action == _ladder.KILL_ALL:
             if not self.ladder.reaped:  # an unreaped leader pins the group's number; after that it may be anybody's
                 _process.send_signal(-self.worker, signal.SIGKILL)
-            self.kill_children(lambda pid: True)
+                self.kill([self.worker])
+            self.kill_children()
         elif action == _ladder.REAP:
             os.waitpid(self.worker, 0)
             self.kills.reaped(self.worker)
 
-    def kill_children(self, chosen: Any) -> None:
-        """By number: they are our children, and between this list and the kill nobody reaps them."""
-        for pid in _process.children():
-            try:
-                if chosen(pid) and self.kills.kill(pid, counted=pid != self.worker):
-                    _orders.send(self.link, "denied", **self.kills.left([pid])[0])
-            except ProcessLookupError:
-                continue
+    def kill_children(self) -> None:
+        in_group, strays = self.sort(_process.children())
+        self.kill(in_group + strays)
+
+    def kill(self, pids: List[int]) -> None:
+        """By number: they are our children, and between their list and the kill nobody reaps them."""
+        for pid in pids:
+            if self.kills.kill(pid, counted=pid != self.worker):
+                _orders.send(self.link, "denied", **self.kills.left([pid])[0])
 
     def finished(self) -> bool:
         """Only ECHILD proves that no child is left."""
         try:
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            death = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
             return True
-        self.kill_children(lambda pid: True)
+        if death is not None:
+            self.kills.reaped(death.si_pid)
+        self.kill_children()
         return False
 
     def receive(self) -> None:

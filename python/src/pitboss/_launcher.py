@@ -51,6 +51,7 @@ class _Launcher:
     def run(self) -> int:
         _process.set_name("pb-launcher")
         _process.become_subreaper()
+        _process.keep_list()
         _orders.send(
             self.link,
             "hello",
@@ -176,7 +177,7 @@ class _Launcher:
         """Milliseconds until the next look at strays that are being killed; None when there are none."""
         if not self.failed:
             return None
-        strays = self.strays()
+        strays = _process.living(self.strays())
         return 1000 * (_ladder.LOOK_RARELY if strays and self.kills.told(strays) else _ladder.LOOK_AGAIN)
 
     def strays(self) -> List[int]:
@@ -185,8 +186,9 @@ class _Launcher:
 
     def reap(self) -> None:
         """Collects ended keepers that were asked for, or all of them once the agent is gone, and what was killed here."""
-        for pid in self.kills.pending():
-            self.reap_stray(pid)
+        if not self.failed:
+            for pid in self.kills.pending():
+                self.reap_stray(pid)
         for pid in list(self.keepers):
             if (self.gone or pid in self.reap_asked) and pid not in self.failed:
                 death = _process.peek_death(pid)
@@ -212,19 +214,22 @@ class _Launcher:
         so that the pool can fork meanwhile.
         """
         found = self.strays()
-        left = [pid for pid in found if not self.reap_stray(pid)]
+        left = _process.living(found)
         for pid in left:
             if not self.kills.told([pid]):
                 for killed in self.failed.values():
                     killed.append(pid)
             self.kills.kill(pid)  # a child of ours, and nobody but us reaps it
-        if len(found) > len(left):
-            return  # a reaped one may have left children
         hopeless = [pid for pid in left if self.kills.refused([pid]) or self.kills.overdue([pid])]
-        if len(hopeless) == len(left):
-            for keeper, killed in list(self.failed.items()):
-                del self.failed[keeper]
-                self.reaped(keeper, [pid for pid in killed if pid not in left], self.kills.left(left))
+        # While one may still die nobody is reaped: a zombie takes the room that a fork bomb at its limit would fill. What the dead have
+        # left is ours by now, and in the next list.
+        if len(hopeless) < len(left) or set(self.strays()) - set(found):
+            return
+        for pid in found:
+            self.reap_stray(pid)
+        for keeper, killed in list(self.failed.items()):
+            del self.failed[keeper]
+            self.reaped(keeper, [pid for pid in killed if pid not in left], self.kills.left(left))
 
     def reap_stray(self, pid: int) -> bool:
         """Collects a child that it did not start; False while that lives."""

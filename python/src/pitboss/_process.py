@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import struct
-from typing import Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 # prctl(2)
 _PR_SET_PDEATHSIG = 1
@@ -111,6 +111,20 @@ def open_gpu_devices() -> List[str]:
     return found
 
 
+_kept: Tuple[int, int] = (0, -1)
+
+
+def keep_list() -> int:
+    """Opens the list of the main thread's children, where orphans appear, and keeps it for when nothing can be opened any more
+    (EMFILE, ENFILE). The descriptor; -1 without CONFIG_PROC_CHILDREN."""
+    global _kept
+    try:
+        _kept = (os.getpid(), os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC))
+    except FileNotFoundError:
+        _kept = (os.getpid(), -1)
+    return _kept[1]
+
+
 def children() -> List[int]:
     """The children of this process, zombies included.
 
@@ -120,13 +134,34 @@ def children() -> List[int]:
     try:
         for task in os.listdir("/proc/self/task"):
             with open(f"/proc/self/task/{task}/children", "rb", buffering=0) as file:
-                data = b""
-                while piece := file.read(1 << 16):
-                    data += piece
-            found += map(int, data.split())
+                found += _pids(file.fileno())
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         return children_by_scan()
+    except OSError as error:
+        owner, fd = _kept
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or owner != os.getpid() or fd < 0:
+            raise
+        return _pids(fd)
     return found
+
+
+def _pids(fd: int) -> List[int]:
+    data = b""
+    while piece := os.pread(fd, 1 << 16, len(data)):
+        data += piece
+    return list(map(int, data.split()))
+
+
+def living(pids: Iterable[int]) -> List[int]:
+    """Those of these children that are no zombies."""
+    alive = []
+    for pid in pids:
+        try:
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                alive.append(pid)
+        except ChildProcessError:
+            pass
+    return alive
 
 
 def children_by_scan() -> List[int]:
