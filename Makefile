@@ -92,6 +92,8 @@ test-vm: build $(TOOLS)/staticcheck ## emulated machine (about 3 min): pure cgro
 	go vet -tags vm ./packaging/test/vm/... ./cmd/agent && $(TOOLS)/staticcheck -tags vm ./packaging/test/vm/...
 	mkdir -p .build/vm && CGO_ENABLED=0 go test -c -tags vm -o .build/vm/guest.test ./packaging/test/vm/guest
 	CGO_ENABLED=0 go test -c -tags vm -o .build/vm/agent.test ./cmd/agent
+	CGO_ENABLED=0 go test -c -tags vm -o .build/vm/wholehost.test ./packaging/test/vm/wholehost
+	packaging/test/vm/run -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog -e HOME=/root .build/vm/wholehost.test -test.v -test.timeout 4m
 	$(IN_VM) .build/vm/guest.test -test.v -test.timeout 4m
 	$(IN_VM) -c cmd/agent/testdata=/payload/testdata -e PITBOSS_BIN=/usr/bin -e PITBOSS_PYTHON=/usr/bin/python3 -e HOME=/tmp .build/vm/agent.test -test.v -test.timeout 4m -test.run '^Test(LimitsBite|ALimitThatIsNotGivenIsSaid|TheTryTakesLittleTime)$$'
 	go test -tags vm -count=1 -v ./packaging/test/vm

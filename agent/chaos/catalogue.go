@@ -11,8 +11,10 @@ func Catalogue() []Scenario {
 	for _, part := range [][]Scenario{
 		killScenarios(),
 		serviceScenarios(),
+		stopScenarios(),
 		livingScenarios(),
 		statusScenarios(),
+		bombScenarios(),
 		launcherScenarios(),
 		identityScenarios(),
 		credentialScenarios(),
@@ -21,6 +23,7 @@ func Catalogue() []Scenario {
 		thousandScenarios(),
 		faultScenarios(),
 		verdictScenarios(),
+		wholeHostScenarios(),
 		unkillableScenarios(),
 		beyondScenarios(),
 	} {

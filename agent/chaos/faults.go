@@ -31,6 +31,8 @@ type fault struct {
 	mute bool
 	// lost: neither can the runtime directory be written; the certificate is on standard error alone.
 	lost bool
+	// alone: it is the whole host's.
+	alone bool
 }
 
 // faultScenarios take away, one by one and all at once, what the kill path could need.
@@ -42,7 +44,7 @@ func faultScenarios() []Scenario {
 			expect = "a killed worker's replacement fails by name"
 		}
 		all = append(all, Scenario{Name: f.name, What: f.what, Expect: expect + ", living ones answer; then the agent is killed: empty within its grace and 1 s, with a certificate",
-			Long: 20, Cannot: f.cannot, Run: f.run})
+			Long: 20, Alone: f.alone, Cannot: f.cannot, Run: f.run})
 	}
 	all[len(all)-1].Rounds = 1 // of a plain verify, the one that has them all
 	return append(all, oomScenarios()...)
@@ -53,6 +55,10 @@ func faults() []fault {
 		{name: "descriptors-run-out", what: "RLIMIT_NOFILE of agent and watchdog is what they hold; clients go on connecting", says: "too many open files", strike: noDescriptors},
 		{name: "processes-run-out", what: "pids.max of the whole tree is what it holds", cannot: needsController("pids"), options: inController("pids"),
 			says: "Resource temporarily unavailable", strike: noProcesses},
+		{name: "user-processes-run-out", what: "RLIMIT_NPROC of an unprivileged tree is what its user has", cannot: cannotLimitUser, options: limitUser(manyProcesses),
+			says: "Resource temporarily unavailable", strike: noProcessesOfUser},
+		{name: "host-files-run-out", what: "the host's table of files is full for an unprivileged tree (ENFILE)", cannot: firstOf(needsWholeHost, cannotLimitUser),
+			options: limitUser(manyProcesses), says: "too many open files in system", strike: noFiles, lost: true, alone: true},
 		{name: "runtime-directory-full", what: "the runtime directory is a file system of 64 KiB, and full", cannot: needsUnshare, options: smallRuntimeDir,
 			says: "no space left on device", strike: fillRuntimeDir, lost: true},
 		{name: "log-disk-full", what: "standard error is /dev/full", options: stderrIs(devFull), mute: true},

@@ -124,6 +124,19 @@ func noProcesses(r *victims) {
 	r.limit("pids", "pids.max", itoa(r.usage("pids", "pids.current")-1-len(threads)-escapees))
 }
 
+// manyProcesses is more than a tree of victims has.
+const manyProcesses = 1000
+
+// noProcessesOfUser: whoever forks is above the limit.
+func noProcessesOfUser(r *victims) {
+	all := append([]*Process{r.agent.Process, r.agent.Watchdog, r.launchers[poolA], r.launchers[poolB]}, r.keepers...)
+	for _, p := range all {
+		c := exec.Command("prlimit", "--pid", itoa(p.PID), "--nproc=1:1")
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: somebody, Gid: somebody}} // root may lack CAP_SYS_RESOURCE
+		r.Must(c.Run())
+	}
+}
+
 // noMemory keeps the tree at its limit: a reader of a large file goes through the page cache, so that everybody's reclaim goes on,
 // and what the tree needs it gets, slowly.
 func noMemory(r *victims) {

@@ -22,6 +22,8 @@ type Host struct {
 	Kernel string `json:"kernel"`
 	Arch   string `json:"arch"`
 	Cgroup string `json:"cgroup"` // v2, v1, hybrid or none
+	// Own says that the whole host may be harmed.
+	Own bool `json:"whole_host"`
 	// OwnCgroup says that a cgroup of version 2 can be made below our own.
 	OwnCgroup bool `json:"own_cgroup"`
 }

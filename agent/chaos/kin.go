@@ -16,7 +16,8 @@ import (
 // in-group, own-session, double-fork: where they say. renamed: double-forked, then executed with no environment and a kernel thread's
 // name; it holds a file of the round open. deaf and deaf-child ignore TERM, masked blocks every signal. subreaper adopts hidden, so
 // that it never falls to the keeper while subreaper lives. breeder forks on when it gets TERM. leaderless is in a group and a session
-// whose leader is gone. headless has ended its first thread, so /proc calls it a zombie. pulse writes a byte every 10 ms.
+// whose leader is gone. headless has ended its first thread, so /proc calls it a zombie. swapped became
+// another program by its second thread, which took the first one's number. pulse writes a byte every 10 ms.
 const kin = `
 import ctypes, os, signal, threading, time
 import pitboss
@@ -52,7 +53,7 @@ def begotten(worker):
     return {name.rsplit(".", 1)[1] for name in os.listdir(DIR) if name.startswith("kin.%d." % worker)}
 
 KINDS = ["in-group", "own-session", "double-fork", "renamed", "deaf", "deaf-child", "masked", "subreaper", "hidden", "breeder",
-         "leaderless", "headless", "pulse"]
+         "leaderless", "headless", "swapped", "pulse"]
 
 class Kin(pitboss.Adapter):
     def teardown(self):
@@ -144,6 +145,11 @@ class Kin(pitboss.Adapter):
             born("headless")
             libc.pthread_exit(None)
 
+        def swapped():
+            born("swapped")
+            threading.Thread(target=os.execv, args=("/bin/sleep", ["sleep", "100000"])).start()
+            stay()
+
         def pulse():
             os.setsid()
             beat = hold("pulse.%d" % worker)
@@ -156,7 +162,7 @@ class Kin(pitboss.Adapter):
         in_child(own_session)
         double(lambda: staying("double-fork"))
         double(renamed)
-        for f in (deaf, masked, subreaper, breeder, headless, pulse):
+        for f in (deaf, masked, subreaper, breeder, headless, swapped, pulse):
             in_child(f)
         os.waitpid(in_child(leader), 0)
 
@@ -173,12 +179,22 @@ class Kin(pitboss.Adapter):
         ctypes.string_at(0)
 
     @pitboss.tool
+    def kill_group(self):
+        os.kill(0, signal.SIGKILL)
+
+    @pitboss.tool
+    def become_another(self):
+        thread = threading.Thread(target=os.execv, args=("/bin/sleep", ["sleep", "100000"]))
+        thread.start()
+        thread.join()
+
+    @pitboss.tool
     def hang(self):
         stay()
 `
 
 // kinds is how many processes beget starts.
-const kinds = 13
+const kinds = 14
 
 // family is a worker and what it has begotten, each pinned.
 type family struct {

@@ -16,7 +16,7 @@ import (
 // livingScenarios are about a pool that lives on: what one worker leaves ends with it, what others have started does not.
 func livingScenarios() []Scenario {
 	return []Scenario{
-		{Name: "escapees-of-a-living-pool", What: "a worker of a pool ends in each of seven ways, with 13 sorts of processes left behind",
+		{Name: "escapees-of-a-living-pool", What: "a worker of a pool ends in each of nine ways, with 14 sorts of processes left behind",
 			Expect: "all of them gone, those of its siblings untouched, the pool serves on", Rounds: 1, Long: 20, Waits: true, Run: livingPool, Check: checkBroods},
 		{Name: "background-children-live", What: "workers with background children serve calls, lose a sibling, then the launcher",
 			Expect: "the children of the living live", Rounds: 1, Long: 10, Waits: true, Run: func(r *Round) { backgroundChildren(r, 200) }},
@@ -24,7 +24,7 @@ func livingScenarios() []Scenario {
 }
 
 // endings are how a worker of a living pool can end; each has a pool of its own, so that none waits for another's backoff.
-var endings = []string{"exit", "segv", "sigkill", "deadline", "restart", "restart-pool", "scale"}
+var endings = []string{"exit", "segv", "kill-group", "exec", "sigkill", "deadline", "restart", "restart-pool", "scale"}
 
 // graceOf is the grace of a pool's workers. In that of "restart" a worker gets TERM, and its breeder has to come to breed on a loaded host.
 func graceOf(pool string) time.Duration {
@@ -159,6 +159,10 @@ func (a *kinAgent) endWorkers(how string, before []shownWorker) []int {
 	switch how {
 	case "exit", "segv":
 		return died(how, patience, client.WorkerDied)
+	case "kill-group": // kill(0): its group is its own
+		return died("kill_group", patience, client.WorkerDied)
+	case "exec": // by a thread: the process keeps its number, the worker is gone
+		return died("become_another", patience, client.WorkerDied)
 	case "deadline":
 		return died("hang", 300*time.Millisecond, client.CallTimeout)
 	case "sigkill":

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -90,27 +89,46 @@ func (r *Round) clean() {
 	}
 }
 
-// sweep ends what a failed round has left, to a fixpoint: what dies may leave a child behind that nobody had seen.
+// sweep ends what a failed round has left, to a fixpoint: what dies may leave a child behind that nobody had seen. All are stopped
+// before one is killed, because a fork bomb fills at once the room that a dead one makes.
 func (r *Round) sweep() {
 	for end := time.Now().Add(patience); time.Now().Before(end); {
+		if r.tree.Cgroup != "" {
+			_ = os.WriteFile(filepath.Join(r.tree.Cgroup, "cgroup.kill"), []byte("1"), 0) // Linux 5.14
+		}
 		left := r.tree.Alive()
 		if len(left) == 0 {
 			break
 		}
-		for _, s := range left {
-			if p, err := Pin(s.PID); err == nil {
-				if slices.ContainsFunc(r.tree.Alive(), func(now Sighting) bool { return now.PID == s.PID }) { // still the one that was seen
-					p.Kill(unix.SIGKILL)
-					p.Gone(time.Second)
+		stopped := map[int]bool{}
+		for fresh := true; fresh && time.Now().Before(end); {
+			fresh = false
+			for _, s := range left {
+				if !stopped[s.PID] {
+					stopped[s.PID], fresh = true, true
+					r.signal(s.PID, unix.SIGSTOP)
 				}
-				p.close()
 			}
+			left = r.tree.Alive()
+		}
+		for _, s := range left {
+			r.signal(s.PID, unix.SIGKILL)
 		}
 	}
 	for _, a := range r.agents {
 		a.close()
 	}
 	for _, p := range r.pinned {
+		p.close()
+	}
+}
+
+// signal signals a process of the round, if it is still the one that was seen.
+func (r *Round) signal(pid int, number unix.Signal) {
+	if p, err := Pin(pid); err == nil {
+		if _, still := r.tree.sight(pid, r.tree.members()); still {
+			p.Kill(number)
+		}
 		p.close()
 	}
 }

@@ -10,6 +10,7 @@ type Scenario struct {
 	Rounds, Long int
 	// Waits says that it mostly waits and measures no time to empty: its rounds run beside the other rows.
 	Waits  bool
+	Alone  bool               // it harms what runs beside it, so nothing does
 	Cannot func(*Host) string // why it cannot run here, with what it needs; "" when it can; nil: it always can
 	Beyond string             // out of contract, and why; then Run is nil
 	Run    func(*Round)

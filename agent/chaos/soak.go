@@ -153,8 +153,14 @@ func (s *soak) run(lasts time.Duration) {
 	}
 	all.Go(func() { s.callBurning(ctx) })
 	all.Go(func() { s.watchPongs(ctx) })
-	s.Cleanup(s.tally) // of one that is interrupted, too
+	judged := false
+	s.Cleanup(func() {
+		if !judged { // interrupted, and its agent still serves
+			s.tally()
+		}
+	})
 	s.minutes(lasts)
+	judged = true
 	s.judge(before) // while all goes on: the end of the burning call, which nobody can break off, is the end of its worker
 	stopCalls()
 	stopLoad()

@@ -38,13 +38,19 @@ func (t Tree) Alive() []Sighting {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		dir = dir + firstThread(dir)
-		s := Sighting{PID: pid, Cgroup: inside[pid], Env: t.marked(dir + "/environ"), Argv: t.marked(dir + "/cmdline"), File: t.holds(dir + "/fd")}
-		if (s.Cgroup || s.Env || s.Argv || s.File) && !zombie(dir) {
+		if s, ok := t.sight(pid, inside); ok {
 			all = append(all, s)
 		}
 	}
 	return all
+}
+
+// sight asks every witness about one process; inside are the members of the cgroup.
+func (t Tree) sight(pid int, inside map[int]bool) (Sighting, bool) {
+	dir := "/proc/" + itoa(pid)
+	dir += firstThread(dir)
+	s := Sighting{PID: pid, Cgroup: inside[pid], Env: t.marked(dir + "/environ"), Argv: t.marked(dir + "/cmdline"), File: t.holds(dir + "/fd")}
+	return s, (s.Cgroup || s.Env || s.Argv || s.File) && !zombie(dir)
 }
 
 func (t Tree) marked(file string) bool {

@@ -87,9 +87,13 @@ type verification struct {
 func (v *verification) catalogue(ctx context.Context, chosen []Scenario) {
 	var waiting sync.WaitGroup
 	room := make(chan struct{}, waitingAtOnce)
-	var rest []Scenario
+	var rest, alone []Scenario
 	for _, s := range chosen {
-		if !s.Waits {
+		switch {
+		case s.Alone:
+			alone = append(alone, s)
+			continue
+		case !s.Waits:
 			rest = append(rest, s)
 			continue
 		}
@@ -103,6 +107,9 @@ func (v *verification) catalogue(ctx context.Context, chosen []Scenario) {
 		v.run(ctx, s, v.rounds(s))
 	}
 	waiting.Wait()
+	for _, s := range alone {
+		v.run(ctx, s, v.rounds(s))
+	}
 	order := map[string]int{}
 	for i, s := range chosen {
 		order[s.Name] = i + 1 // the control comes first

@@ -21,6 +21,7 @@ import (
 // verifyFlags are what `verify` can be told.
 type verifyFlags struct {
 	long, list, verbose bool
+	wholeHost           bool
 	only                []string
 	rounds              int
 	soak                time.Duration
@@ -45,6 +46,7 @@ and verify fails. A row that this host cannot run says what it needs; docs/guara
 	c.Flags().BoolVar(&f.long, "long", false, "make more than 1 000 kills and run every slow row: hours")
 	c.Flags().DurationVar(&f.soak, "soak", 0, "for so `LONG`, such as 1h, load everything and count kills that should not be; nothing else is run")
 	c.Flags().BoolVar(&f.list, "list", false, "name the scenarios, run none")
+	c.Flags().BoolVar(&f.wholeHost, "whole-host", false, "run also what harms the whole host: its clock, its table of files; on a machine of your own")
 	c.Flags().StringSliceVar(&f.only, "only", nil, "run these `SCENARIOS`, separated by commas")
 	c.Flags().IntVar(&f.rounds, "rounds", 0, "run each scenario so `MANY` times (default: as the scenario says)")
 	c.Flags().Uint64Var(&f.seed, "seed", 0, "`NUMBER` of an earlier run, for the same random moments")
@@ -153,6 +155,7 @@ func (f *verifyFlags) host() (*chaos.Host, error) {
 	if err != nil {
 		return nil, fail(exitUsage, "name another with --python", "%w", err)
 	}
+	h.Own = f.wholeHost
 	return h, nil
 }
 
