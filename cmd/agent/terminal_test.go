@@ -28,7 +28,7 @@ type terminal struct {
 
 func (h *host) terminal() *terminal {
 	h.t.Helper()
-	c := h.command("bash", "--norc", "--noprofile", "-i")
+	c := h.command("env", "--default-signal=HUP", "bash", "--norc", "--noprofile", "-i") // these tests may run under nohup
 	c.Env = append(c.Env, "PS1=$ ", "TERM=dumb")
 	opened, err := pty.Start(c)
 	must(h.t, err)
