@@ -203,25 +203,25 @@ type guestWorker struct {
 // workers waits until every worker has its escapees, sees each once, and counts all sleeps of the round: the instrument sees what it
 // will later miss.
 func (g *guestTree) workers() map[int]guestWorker {
-	found := map[int]guestWorker{}
+	seen := map[int][]int{} // escapees by worker
 	g.Until("workers with their escapees", func() bool {
-		clear(found)
+		clear(seen)
 		for _, launcher := range ChildrenOf(g.agent.Process.PID) {
 			for _, keeper := range ChildrenOf(launcher) {
 				if pid, escaped := guestOf(keeper); pid != 0 && len(escaped) == guestEscapees {
-					found[pid] = guestWorker{escapees: g.pinAll(escaped)}
+					seen[pid] = escaped
 				}
 			}
 		}
-		return len(found) == guests
+		return len(seen) == guests
 	})
-	for pid, w := range found {
-		w.worker = g.pin(pid)
-		found[pid] = w
+	found := map[int]guestWorker{}
+	for pid, escaped := range seen {
+		found[pid] = guestWorker{worker: g.pin(pid), escapees: g.pinAll(escaped)}
 	}
-	if n := g.sleeps(); n != guests*guestEscapees+g.bystanders {
-		g.Errorf("%d sleeps are seen, want %d", n, guests*guestEscapees+g.bystanders)
-	}
+	// What a script before the agent has left may still be on its way out.
+	want := guests*guestEscapees + g.bystanders
+	g.Until(fmt.Sprintf("sight of %d sleeps", want), func() bool { return g.sleeps() == want })
 	return found
 }
 
