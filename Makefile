@@ -49,7 +49,7 @@ test: build $(VENV) ## Go tests with -race, Python tests, golden frames both way
 	cd python && ../.venv/bin/python -m pytest -q
 
 check: $(VENV) $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc $(TOOLS)/staticcheck ## format, vet, static analysis, ruff, mypy, proto lint, generated code, imports
-	test -z "$$(gofmt -l agent cmd examples heartbeat ipc packaging python watchdog | tee /dev/stderr)"
+	test -z "$$(gofmt -l *.go agent cmd examples heartbeat ipc packaging python watchdog | tee /dev/stderr)"
 	go vet ./...
 	GOOS=darwin go build ./agent/client && GOOS=windows go build ./agent/client
 	$(TOOLS)/staticcheck ./...

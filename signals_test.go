@@ -18,7 +18,7 @@ var byNumber = map[string]string{
 	"watchdog/spawn_linux.go:start":                    "the child that was just cloned; nobody has waited for it",
 	"cmd/agent/doctor_python.go:runBounded":            "the group of a child that is reaped by the Wait below",
 	"watchdog/sweep_linux.go:killBelow":                "children of an agent that has had KILL and cannot die: none of its threads reaps any more",
-	"agent/chaos/faults_limits.go:noMemory":                   "the group of a child that is reaped by the receive behind it",
+	"agent/chaos/faults_limits.go:noMemory":            "the group of a child that is reaped by the receive behind it",
 	"agent/chaos/lesser_files_linux.go:superviseOpens": "a child that is reaped when the process is about to exit",
 	"agent/bench/scale.go:deathsOfMany":                "workers of the bench's own tree, which nothing but the bench ends",
 	"agent/bench/tree.go:kill":                         "the bench's own agent, which nothing but this kill ends; its watchdog has not reaped it",
