@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,8 @@ type children struct {
 	known map[int]*pidfd // by pid, whom the sweep must leave alone; removed when reaped
 	// denied has the strangers that refused KILL (EPERM: they changed their user), until they are reaped.
 	denied map[int]bool
+	// killed has when each other stranger was killed first, until it is reaped.
+	killed map[int]time.Time
 
 	list func(pid int) []int // the children of a process, zombies too; see childLister
 
@@ -47,7 +50,7 @@ func newChildren(onSweep func(pid int), onLeft func(survivor)) (*children, error
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper (Linux 3.4): %w", err)
 	}
-	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, list: childLister(), clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep, onLeft: onLeft}
+	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, killed: map[int]time.Time{}, list: childLister(), clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep, onLeft: onLeft}
 	c.done.Add(2)
 	go c.cloneLoop()
 	go c.sweepLoop()
@@ -162,52 +165,103 @@ func (c *children) reap(p *pidfd) (int, error) {
 	return p.reap()
 }
 
-// sweepLoop sweeps whenever a child of the agent changed state.
+// sweepLoop sweeps whenever a child of the agent changed state, and once more when a stranger should long have died.
 func (c *children) sweepLoop() {
 	defer c.done.Done()
 	woken := make(chan os.Signal, 1)
 	signal.Notify(woken, syscall.SIGCHLD)
 	defer signal.Stop(woken)
+	var overdue <-chan time.Time
 	for {
 		select {
 		case <-woken:
-			c.sweep()
+		case <-overdue:
 		case <-c.stop:
 			return
+		}
+		overdue = nil
+		if c.sweep() > 0 {
+			overdue = time.After(strangerPatience)
 		}
 	}
 }
 
-// sweep kills and reaps every child that nobody here knows. A killed stranger ends with another SIGCHLD, which sweeps
-// again and finds what it leaves behind in turn. It returns how many strangers there were.
+// sweep kills every child that nobody here knows. A killed one ends with another SIGCHLD, which sweeps again and finds what it leaves
+// behind in turn. Nobody is reaped while one of them may still die of its KILL: a zombie takes the room that a fork bomb at its limit
+// (RLIMIT_NPROC, pids.max) would fill. It returns how many strangers there were.
 func (c *children) sweep() (found int) {
-	var killed []int
 	var left []survivor
+	var ended []int
 	c.mu.Lock()
-	for _, pid := range c.list(os.Getpid()) {
-		if c.known[pid] != nil {
-			continue
+	strangers := c.unknown()
+	for {
+		dying, refuse := c.kill(strangers)
+		left = append(left, refuse...)
+		if dying {
+			break
 		}
-		found++
-		// It is our child and nobody else reaps it: the number is safe until the waitid below.
-		refused, _ := unix.Kill(pid, unix.SIGKILL).(syscall.Errno)
-		var info unix.Siginfo
-		if err := waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG); err == nil && siginfoPID(&info) != 0 {
-			killed = append(killed, pid)
-			delete(c.denied, pid)
-		} else if refused != 0 && !c.denied[pid] {
-			c.denied[pid] = true
-			left = append(left, lookAt(pid, refused))
+		// What the dead had started became ours before they could be seen as dead.
+		again := c.unknown()
+		if !slices.ContainsFunc(again, func(pid int) bool { return !slices.Contains(strangers, pid) }) {
+			ended = c.collect(strangers)
+			break
 		}
+		strangers = again
 	}
 	c.mu.Unlock()
-	for _, pid := range killed {
+	for _, pid := range ended {
 		c.onSweep(pid)
 	}
 	for _, s := range left {
 		c.onLeft(s)
 	}
-	return found
+	return len(strangers)
+}
+
+// unknown are the children that nobody here knows; mu is held.
+func (c *children) unknown() []int {
+	return slices.DeleteFunc(c.list(os.Getpid()), func(pid int) bool { return c.known[pid] != nil })
+}
+
+// kill kills these strangers; mu is held. dying says that one of them lives, but should not for long; left has those that refuse for the
+// first time. They are our children and nobody else reaps them, so that their numbers are safe.
+func (c *children) kill(strangers []int) (dying bool, left []survivor) {
+	now := time.Now()
+	for _, pid := range strangers {
+		if c.ended(pid) {
+			continue
+		}
+		refused, _ := unix.Kill(pid, unix.SIGKILL).(syscall.Errno)
+		switch {
+		case refused == 0 && c.killed[pid].IsZero():
+			c.killed[pid], dying = now, true
+		case refused == 0:
+			dying = dying || now.Sub(c.killed[pid]) < strangerPatience
+		case !c.denied[pid]:
+			c.denied[pid] = true
+			left = append(left, lookAt(pid, refused))
+		}
+	}
+	return dying, left
+}
+
+// ended says that a child is a zombie; mu is held.
+func (c *children) ended(pid int) bool {
+	var info unix.Siginfo
+	return waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT) == nil && siginfoPID(&info) != 0
+}
+
+// collect reaps those of these strangers that have ended, and returns them; mu is held.
+func (c *children) collect(strangers []int) (ended []int) {
+	for _, pid := range strangers {
+		var info unix.Siginfo
+		if waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG) == nil && siginfoPID(&info) != 0 {
+			ended = append(ended, pid)
+			delete(c.denied, pid)
+			delete(c.killed, pid)
+		}
+	}
+	return ended
 }
 
 // strangers are the children that nobody here knows and of whom onLeft was not told.

@@ -45,7 +45,7 @@ func TestTheScanFindsTheChildren(t *testing.T) {
 
 // TestAChildThatNoListShows keeps the end of the agent waiting: ECHILD is the proof, not an empty list.
 func TestAChildThatNoListShows(t *testing.T) {
-	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, list: listChildren, onSweep: func(int) {}, onLeft: func(survivor) {}}
+	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, killed: map[int]time.Time{}, list: listChildren, onSweep: func(int) {}, onLeft: func(survivor) {}}
 	await(t, 10*time.Second, "rid of what other tests have left", func() bool { c.sweep(); return !c.unlisted() })
 	child := exec.Command("sleep", "600")
 	must(t, child.Start())

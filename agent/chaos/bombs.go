@@ -60,7 +60,7 @@ const (
 func bombScenarios() []Scenario {
 	const expect = "all of it is gone, its sibling lives, the pool is whole again; then an empty tree"
 	return []Scenario{
-		{Name: "fork-bomb", What: "a tool forks without end, in its group or with a session for each, up to RLIMIT_NPROC; its worker is killed, then the agent",
+		{Name: "fork-bomb", What: "a tool forks without end, in its group or with a session for each, up to RLIMIT_NPROC; its worker is killed, a worker's keeper and launcher, then the agent",
 			Expect: expect, Long: 20, Cannot: cannotLimitUser, Run: func(r *Round) { forkBomb(r, limitUser(bombRoom)) }},
 		{Name: "fork-bomb-in-a-cgroup", What: "the same in tier cgroup, up to pids.max",
 			Expect: expect, Long: 20, Cannot: needs(NeedsCgroup, needsController("pids")), Run: func(r *Round) {
@@ -101,29 +101,51 @@ func forkBomb(r *Round, bounded func(*Round, *Options)) {
 	bounded(r, &o)
 	a := &kinAgent{r, r.Start(o)}
 	a.Ready()
-	for _, scattered := range []bool{false, true} {
-		before := a.workers("default")
-		worker := a.explode(scattered)
-		began := time.Now()
-		worker.Kill(unix.SIGKILL)
-		if !worker.Gone(bombLimit) {
-			r.survived("worker %d", worker.PID)
-		}
-		r.within(bombPatience, "whole pool", func() bool { return a.readyWorkers("default") == bombWorkers })
-		r.within(bombLimit, "tree without the bomb", func() bool { return len(r.tree.Alive()) == bombTree })
-		r.Note("scattered %v: gone, and its worker replaced, after %s", scattered, time.Since(began).Round(time.Millisecond))
-		for _, w := range before {
-			if w.PID != 0 && w.PID != worker.PID && !slices.Contains(a.workers("default"), w) {
-				r.FalseKill("worker %d died with its sibling%s", w.PID, r.logs())
-			}
-		}
-		if _, err := a.callTool("default", "who", patience); err != nil {
-			r.Errorf("a call after it: %v", err)
-		}
+	for _, way := range []bombEnd{{scattered: false}, {scattered: true}, {scattered: true, guardians: true}} {
+		a.defuse(way)
 	}
 	a.explode(r.random.IntN(2) == 0)
 	a.Process.Kill(syscall.SIGKILL)
 	r.Empty(bombLimit)
+}
+
+// bombEnd is one way in which a bomb is set off and its worker ended.
+type bombEnd struct {
+	scattered bool
+	guardians bool // its keeper and the launcher are killed, so that the bomb falls to the agent
+}
+
+// defuse lets a bomb go off and ends its worker.
+func (a *kinAgent) defuse(way bombEnd) {
+	before := a.workers("default")
+	worker := a.explode(way.scattered)
+	began := time.Now()
+	if way.guardians {
+		keeper := a.pin(parentOf(worker.PID))
+		a.launcher("default").Kill(unix.SIGKILL)
+		keeper.Kill(unix.SIGKILL)
+	} else {
+		worker.Kill(unix.SIGKILL)
+	}
+	if !worker.Gone(bombLimit) {
+		a.survived("worker %d", worker.PID)
+	}
+	a.within(bombLimit, "tree without the bomb", func() bool { return len(a.tree.Alive()) <= bombTree })
+	gone := time.Since(began)
+	// Status may list the dead for a moment.
+	dead := func(w shownWorker) bool { return w.PID == worker.PID }
+	a.within(bombPatience, "whole pool", func() bool {
+		return a.readyWorkers("default") == bombWorkers && !slices.ContainsFunc(a.workers("default"), dead) && len(a.tree.Alive()) == bombTree
+	})
+	a.Note("%+v: gone after %s, its worker replaced after %s", way, gone.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
+	for _, w := range before {
+		if w.PID != 0 && w.PID != worker.PID && !slices.Contains(a.workers("default"), w) {
+			a.FalseKill("worker %d died with its sibling%s", w.PID, a.logs())
+		}
+	}
+	if _, err := a.callTool("default", "who", patience); err != nil {
+		a.Errorf("a call after it: %v", err)
+	}
 }
 
 // explode sets off a bomb and returns its worker, as soon as it fills the room that there is.

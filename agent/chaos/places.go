@@ -33,7 +33,8 @@ func makePlace(token string) (dir string, held *os.File, err error) {
 	return "", nil, err
 }
 
-// clearPlaces removes what a verify of this user left that was killed: directories that nobody holds, and their cgroups.
+// clearPlaces removes what a verify of this user left that was killed, root what any did (rows give their places to other users):
+// directories that nobody holds, and their cgroups.
 func clearPlaces() {
 	for _, base := range placeBases() {
 		left, _ := filepath.Glob(filepath.Join(base, placePrefix+"*"))
@@ -50,7 +51,7 @@ func clearPlace(dir string) {
 	}
 	defer func() { _ = f.Close() }()
 	var stat unix.Stat_t
-	if unix.Fstat(int(f.Fd()), &stat) != nil || int(stat.Uid) != os.Geteuid() || time.Since(time.Unix(stat.Mtim.Sec, 0)) < freshPlace ||
+	if unix.Fstat(int(f.Fd()), &stat) != nil || (os.Geteuid() != 0 && int(stat.Uid) != os.Geteuid()) || time.Since(time.Unix(stat.Mtim.Sec, 0)) < freshPlace ||
 		unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return
 	}
