@@ -88,7 +88,7 @@ func (c *crashFile) size() int64 {
 	return info.Size()
 }
 
-// dump asks the worker for the Python stacks of all threads and waits until they are written, dead says that the worker
+// dump asks the worker for the Python stack of its main thread and waits until it is written, dead says that the worker
 // is gone, or limit is over; then complete is false. faulthandler answers in the signal handler itself, so C code that
 // holds the GIL does not hinder it; a stopped process does, unless wake lets it go on once the signal is on its way.
 func (c *crashFile) dump(process *pidfd, sig int, dead <-chan struct{}, limit time.Duration, wake func()) (text string, complete bool) {

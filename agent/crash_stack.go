@@ -18,7 +18,7 @@ func userStack(dump, library string) string {
 		text, mine := t.userFrames(library)
 		switch {
 		case mine:
-		case strings.HasPrefix(t.title, "Current thread"):
+		case strings.HasPrefix(t.title, "Current thread"), t.title == ownStack:
 			current = append(current, text)
 		default:
 			others = append(others, text)
@@ -33,15 +33,17 @@ func userStack(dump, library string) string {
 	return strings.Join(parts, "\n\n")
 }
 
-// wholeDump says that a dump has its thread that took the signal, which is the main thread and so the oldest: CPython
-// writes the youngest first.
+// ownStack is the first line of a dump of the one thread that took the signal (Python/traceback.c).
+const ownStack = "Stack (most recent call first):"
+
+// wholeDump says that a dump that was asked for has its frames.
 func wholeDump(text string) bool {
-	_, frames, found := strings.Cut(text, "Current thread ")
+	_, frames, found := strings.Cut(text, ownStack)
 	return found && strings.HasSuffix(text, "\n") && strings.Count(frames, "\n") > 1
 }
 
 // lastDump is the last words in what a crash file holds: a fatal error, if there is one; else, when the first dump was owed
-// to somebody, what follows it. A dump begins where a thread comes that the one before has.
+// to somebody, what follows it. A dump begins where a thread comes that the one before has; what was asked for has one, without a name.
 func lastDump(text string, owed bool) string {
 	if fatal := strings.LastIndex(text, "Fatal Python error: "); fatal >= 0 {
 		return text[fatal:]

@@ -46,7 +46,7 @@ Extension modules: numpy (total: 1)`
 			t.Errorf("%q became %q", other, got)
 		}
 	}
-	idle := "Current thread 0x01 (most recent call first):\n  File \"" + library + "/pitboss/_worker.py\", line 1 in _loop\n"
+	idle := ownStack + "\n  File \"" + library + "/pitboss/_worker.py\", line 1 in _loop\n"
 	if got := userStack(idle, library); !strings.Contains(got, "no Python frame of yours") {
 		t.Errorf("got %q", got)
 	}

@@ -14,7 +14,7 @@ import (
 // stackLimit bounds the wait for the stacks that somebody asked for.
 const stackLimit = 3 * time.Second
 
-// dump gets the Python stacks of all threads of a worker that is about to be killed, or as much of them as came within limit. One that
+// dump gets the Python stack of the main thread of a worker that is about to be killed, or as much of it as came within limit. One that
 // is stopped goes on for that moment: the signal handler comes before any of its own code.
 func (w *worker) dump(limit time.Duration) string {
 	text, _ := w.crash.dump(w.process, w.dumpSignal, w.dead, limit, func() {
@@ -25,7 +25,7 @@ func (w *worker) dump(limit time.Duration) string {
 	return text
 }
 
-// Stack returns the Python stacks of all threads of one worker as faulthandler writes them. The worker need not do anything
+// Stack returns the Python stack of the main thread of one worker, where calls run, as faulthandler writes it. The worker need not do anything
 // for it, and its call goes on: Python and the kernel (SA_RESTART) take up again what the signal interrupts. Only a C library
 // that sleeps in nanosleep(2) and the like, and does not look whether it slept enough, wakes early.
 func (a *Agent) Stack(ctx context.Context, id string) (string, error) {

@@ -158,6 +158,15 @@ func (a *kinAgent) explode(scattered bool) *Process {
 	a.Must(err)
 	var pid int
 	a.Must(json.Unmarshal(answer.JSON, &pid))
-	a.Until("bomb", func() bool { return len(a.tree.Alive()) >= atLeast })
+	a.Until("bomb", func() bool { return a.crowd() >= atLeast })
 	return a.pin(pid)
+}
+
+// crowd is how many processes the round has; by its cgroup where it has one, because who asks every witness about each of a bomb's processes
+// gets a hundredth of a processor for that, and takes half a minute.
+func (a *kinAgent) crowd() int {
+	if inside := a.tree.members(); inside != nil {
+		return len(inside)
+	}
+	return len(a.tree.Alive())
 }

@@ -48,7 +48,7 @@ func (c *Client) Explain(ctx context.Context, call uint64) (json.RawMessage, err
 	return json.RawMessage(out.GetJson()), nil
 }
 
-// Stack returns the Python stacks of all threads of one worker, as faulthandler prints them; its call goes on.
+// Stack returns the Python stack of the main thread of one worker, where calls run, as faulthandler prints it; its call goes on.
 func (c *Client) Stack(ctx context.Context, worker string) (string, error) {
 	out, err := c.admin.Stack(ctx, &pb.StackRequest{Worker: worker})
 	return out.GetText(), errorOf(err)

@@ -95,7 +95,7 @@ func newCancelCommand(g *global) *cobra.Command {
 }
 
 func newStackCommand(g *global) *cobra.Command {
-	return &cobra.Command{Use: "stack WORKER", Short: "show what each Python thread of a worker does now",
+	return &cobra.Command{Use: "stack WORKER", Short: "show where the main thread of a worker is now",
 		Long:    "The worker need not cooperate, and its call goes on; only a C library that sleeps in nanosleep(2) without looking at EINTR\nwakes early. `pitboss status` lists the workers.",
 		Example: "  pitboss stack default-0.1", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -741,10 +741,10 @@ func (x *StackRequest) GetWorker() string {
 	return ""
 }
 
-// StackResponse is what its threads do.
+// StackResponse is what its main thread does.
 type StackResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The stacks as Python's faulthandler prints them, most recent call first.
+	// The stack as Python's faulthandler prints it, most recent call first.
 	Text          string `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -53,7 +53,7 @@ type AdminClient interface {
 	CancelCall(ctx context.Context, in *CancelCallRequest, opts ...grpc.CallOption) (*CancelCallResponse, error)
 	// Explain tells how a call ended, for the last 10 000 of them, or that it waits or runs still.
 	Explain(ctx context.Context, in *ExplainRequest, opts ...grpc.CallOption) (*ExplainResponse, error)
-	// Stack returns the Python stacks of all threads of one worker, without its cooperation; its call goes on.
+	// Stack returns the Python stack of the main thread of one worker, where calls run, without its cooperation; its call goes on.
 	Stack(ctx context.Context, in *StackRequest, opts ...grpc.CallOption) (*StackResponse, error)
 	// Restart replaces one worker, or all of a pool by workers with new code. It answers when that is done, and for a pool
 	// whose new code cannot start when the old workers serve on: then with POOL_FAILED and the traceback.
@@ -256,7 +256,7 @@ type AdminServer interface {
 	CancelCall(context.Context, *CancelCallRequest) (*CancelCallResponse, error)
 	// Explain tells how a call ended, for the last 10 000 of them, or that it waits or runs still.
 	Explain(context.Context, *ExplainRequest) (*ExplainResponse, error)
-	// Stack returns the Python stacks of all threads of one worker, without its cooperation; its call goes on.
+	// Stack returns the Python stack of the main thread of one worker, where calls run, without its cooperation; its call goes on.
 	Stack(context.Context, *StackRequest) (*StackResponse, error)
 	// Restart replaces one worker, or all of a pool by workers with new code. It answers when that is done, and for a pool
 	// whose new code cannot start when the old workers serve on: then with POOL_FAILED and the traceback.

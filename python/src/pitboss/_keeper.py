@@ -267,7 +267,9 @@ def enter_worker(keeper: int) -> NoReturn:
     for fd in (3, 4, _CRASH_FD):  # they had to pass the exec of a fresh interpreter, and no other one
         os.set_inheritable(fd, False)
     faulthandler.enable(file=_CRASH_FD, all_threads=True)
-    faulthandler.register(DUMP_SIGNAL, file=_CRASH_FD, all_threads=True, chain=False)
+    # Only the thread that takes the signal, the main one: the frames of another one that runs meanwhile change and are freed while
+    # faulthandler reads them, and that kills the process (SIGSEGV).
+    faulthandler.register(DUMP_SIGNAL, file=_CRASH_FD, all_threads=False, chain=False)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False))
     sys.stdout = _text_stream(1)
     sys.stderr = _text_stream(2)

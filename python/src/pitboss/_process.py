@@ -67,14 +67,24 @@ def set_name(name: str) -> None:
         _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), "set the process name")
 
 
+def _names(directory: str) -> List[str]:
+    """What a directory holds, in spite of signals: ``os.listdir`` does not try again as ``os.open`` does (PEP 475), and where a sandbox
+    or a file system in user space answers for /proc an open is interrupted (EINTR)."""
+    while True:
+        try:
+            return os.listdir(directory)
+        except InterruptedError:
+            pass
+
+
 def thread_count() -> int:
     """Threads of this process, those that Python does not know of included."""
-    return len(os.listdir("/proc/self/task"))
+    return len(_names("/proc/self/task"))
 
 
 def open_descriptors() -> List[int]:
     """The open descriptors of this process."""
-    return [int(name) for name in os.listdir("/proc/self/fd")]
+    return [int(name) for name in _names("/proc/self/fd")]
 
 
 def close_except(keep: Iterable[int]) -> None:
@@ -132,7 +142,7 @@ def children() -> List[int]:
     """
     found: List[int] = []
     try:
-        for task in os.listdir("/proc/self/task"):
+        for task in _names("/proc/self/task"):
             with open(f"/proc/self/task/{task}/children", "rb", buffering=0) as file:
                 found += _pids(file.fileno())
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
@@ -168,7 +178,7 @@ def children_by_scan() -> List[int]:
     """The same from every process's stat file."""
     me = os.getpid()
     found = []
-    for name in os.listdir("/proc"):
+    for name in _names("/proc"):
         if not name.isdigit():
             continue
         try:
