@@ -13,7 +13,7 @@ import (
 // byNumber are the places that signal a process by its number, and why nobody else can have the number there. Everything else
 // signals by pidfd: PidfdSendSignal, and os.Process since Go 1.23.
 var byNumber = map[string]string{
-	"agent/children_linux.go:sweep":                    "a child that only this function reaps, between its listing and its waitid",
+	"agent/children_linux.go:kill":                     "children of the agent, which only its sweep reaps, after this and under the same lock",
 	"watchdog/sweep_linux.go:kill":                     "children of one thread, which reaps nobody between the listing and the kill",
 	"watchdog/spawn_linux.go:start":                    "the child that was just cloned; nobody has waited for it",
 	"cmd/agent/doctor_python.go:runBounded":            "the group of a child that is reaped by the Wait below",

@@ -43,7 +43,7 @@ and verify fails. A row that this host cannot run says what it needs; docs/guara
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.verify(cmd, g)
 		}}
-	c.Flags().BoolVar(&f.long, "long", false, "make more than 1 000 kills and run every slow row: hours")
+	c.Flags().BoolVar(&f.long, "long", false, "make more than 1 000 kills and run every slow row: about an hour")
 	c.Flags().DurationVar(&f.soak, "soak", 0, "for so `LONG`, such as 1h, load everything and count kills that should not be; nothing else is run")
 	c.Flags().BoolVar(&f.list, "list", false, "name the scenarios, run none")
 	c.Flags().BoolVar(&f.wholeHost, "whole-host", false, "run also what harms the whole host: its clock, its table of files; on a machine of your own")
