@@ -90,8 +90,9 @@ func (s silence) run(r *Round, n int, step, heldLimit time.Duration, loaded bool
 	w.agent = r.Start(Options{Config: config + "}\n", Files: map[string]string{"silent.py": silentTools}})
 	w.agent.Ready()
 	w.events = w.agent.follow()
+	unload := func() {}
 	if loaded {
-		defer r.load()()
+		unload = r.load()
 	}
 	w.fall(n, step)
 	calls := w.callAllTheTime()
@@ -103,6 +104,7 @@ func (s silence) run(r *Round, n int, step, heldLimit time.Duration, loaded bool
 		ended[f.worker] = true
 	}
 	w.events.spared(r, ended)
+	unload() // it would be among those who are left
 	w.stopAgent()
 }
 
