@@ -81,6 +81,9 @@ func (m *Monitor) Turn(now time.Duration, e Evidence) Decision {
 	m.missed++
 	m.suspect++
 	verdict, why := m.judge(now, &e, max(late, e.Lateness))
+	if verdict == Late && e.Now.heldBy() != "" {
+		m.due = now + m.interval()/2 // nothing has to be weighed any more, only that it lasts
+	}
 	d := m.become(verdict, now, why)
 	d.Action = m.act(now)
 	if m.verdict == Held || m.verdict == Blocked || m.told {
