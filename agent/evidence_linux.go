@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/pitboss-run/pitboss/heartbeat"
-	"golang.org/x/sys/unix"
 )
 
 const cgroupMount = "/sys/fs/cgroup"
@@ -136,13 +135,4 @@ func throttled(cgroups, mount string) (lasted time.Duration, periods uint64) {
 		}
 	}
 	return lasted, periods
-}
-
-// sleptFor is how long the host has been suspended since boot: the boot-time clock counts it, the monotonic one does not.
-func sleptFor() time.Duration {
-	var boot, mono unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &boot) != nil || unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono) != nil {
-		return 0
-	}
-	return time.Duration(boot.Nano() - mono.Nano())
 }
