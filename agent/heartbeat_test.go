@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -171,6 +172,13 @@ func TestAWorkerStoppedInACallIsKilledAtHeldLimit(t *testing.T) {
 	if e := wantReason(t, o.err, WorkerDied); !strings.Contains(e.Message, "held: stopped") || e.Worker != id || !strings.Contains(e.Traceback, "in pause") {
 		t.Errorf("%+v", e)
 	}
+	// The dump of its stack lets it run for a moment, and its control thread answers then: that is no recovery.
+	must(t, a.WatchEvents(context.Background(), false, heartbeatVerdict.name, func(e Event) error {
+		if fieldOf(e, "worker") == id && fieldOf(e, "from") == "held" {
+			t.Errorf("a worker whose kill is decided changed its verdict: %v", e.Fields)
+		}
+		return nil
+	}))
 }
 
 // At the defaults, one worker stopped idle and one in a call: both held and substituted within 10 s, given no further

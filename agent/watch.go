@@ -79,12 +79,13 @@ func (h *watch) evidence(now time.Duration, suspended bool) heartbeat.Evidence {
 
 func (h *watch) carryOut(d heartbeat.Decision, now time.Duration) {
 	w := h.worker
+	if d.Action == heartbeat.Hold {
+		w.pool.hold(w) // before it is told: whoever has read the verdict sees no call sent after it
+	}
 	if d.Changed && d.From != heartbeat.Unknown {
 		w.emit(heartbeatVerdict, slog.String("from", d.From.String()), slog.String("to", d.To.String()), slog.String("evidence", d.Why))
 	}
 	switch d.Action {
-	case heartbeat.Hold:
-		w.pool.hold(w)
 	case heartbeat.Welcome:
 		w.pool.welcome(w)
 	case heartbeat.Kill:
@@ -92,7 +93,7 @@ func (h *watch) carryOut(d heartbeat.Decision, now time.Duration) {
 		return
 	case heartbeat.Tell:
 		w.emit(heartbeatReported, slog.String("evidence", d.Why))
-	case heartbeat.None:
+	case heartbeat.None, heartbeat.Hold:
 	}
 	if d.Ping {
 		h.send(uint64(now))
@@ -128,7 +129,7 @@ func (h *watch) answered(stamp uint64, body pongBody, _ time.Time) {
 			Verdict: h.verdict(now)}
 		return
 	}
-	if h.monitor == nil {
+	if h.monitor == nil || h.worker.life.stage >= endKill { // the dump of its stack wakes one that is stopped
 		return
 	}
 	h.controlTID = body.ControlTID
