@@ -69,8 +69,10 @@ func startLoad(t *testing.T) {
 // playHang ends what an agent does besides being there.
 func playHang(how string) {
 	switch how {
-	case "work": // beside its beats
-		go playSpinner()
+	case "work": // beside its beats, which queue for their turn of 10 ms: with a quota of 1 % that takes seconds, however fast the machine
+		for range 4 * runtime.GOMAXPROCS(0) {
+			go playSpinner()
+		}
 	case "burn":
 		playSpinner()
 	case "sleep":
