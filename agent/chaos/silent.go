@@ -208,7 +208,7 @@ func (w *silentWorkers) begin(tool, args string) *toolCall {
 	return k
 }
 
-// callAllTheTime sends short calls from now on until stop.
+// callAllTheTime sends short calls from now on until stop, which lets the last ones end: that of a caller who leaves costs its worker.
 func (w *silentWorkers) callAllTheTime() (stop func()) {
 	ctx, cancel := context.WithCancel(w.ctx)
 	c := w.agent.Client()
@@ -219,12 +219,9 @@ func (w *silentWorkers) callAllTheTime() (stop func()) {
 			defer tick.Stop()
 			for ctx.Err() == nil {
 				began := time.Now()
-				result, err := c.CallRaw(ctx, client.Request{Pool: "p", Tool: "who", Timeout: 2 * patience})
+				result, err := c.CallRaw(w.ctx, client.Request{Pool: "p", Tool: "who", Timeout: 2 * patience})
 				worker := result.Worker
 				if err != nil {
-					if ctx.Err() != nil {
-						return
-					}
 					var e *client.Error
 					if errors.As(err, &e) {
 						worker = e.Worker
@@ -253,31 +250,33 @@ func (w *silentWorkers) judge() {
 	w.within(w.kill+2*patience, "end of all that are silent", func() bool {
 		return !slices.ContainsFunc(w.faulty, func(f *faulty) bool { return !f.process.Gone(0) })
 	})
-	var substitutes, kills []time.Duration
+	var verdicts, substitutes, kills []time.Duration
 	for _, f := range w.faulty {
 		<-f.process.watched
-		substitute, killed := w.one(f, slack)
-		substitutes, kills = append(substitutes, substitute), append(kills, killed)
+		judged, substitute, killed := w.one(f, slack)
+		verdicts, substitutes, kills = append(verdicts, judged), append(substitutes, substitute), append(kills, killed)
 	}
+	w.Note("%d × %s: verdict after %s", len(kills), w.verdict, spread(verdicts))
 	w.Note("%d × %s: substitute started after %s", len(kills), w.verdict, spread(substitutes))
 	w.Note("%d × %s: killed after %s", len(kills), w.verdict, spread(kills))
 }
 
 // one is what has to hold for each: the verdict with its evidence, the substitute, no further call, the kill, the stack.
-func (w *silentWorkers) one(f *faulty, slack time.Duration) (substitute, killed time.Duration) {
+func (w *silentWorkers) one(f *faulty, slack time.Duration) (judged, substitute, killed time.Duration) {
 	killed = f.process.died.Sub(f.at)
 	verdict, ok := w.events.verdict(f.worker, w.silence.verdict)
 	if !ok || !strings.Contains(verdict.Evidence, w.evidence) {
 		w.Errorf("%s was never %s by %q: %+v", f.worker, w.silence.verdict, w.evidence, verdict)
-		return 0, killed
+		return 0, 0, killed
 	}
+	judged = verdict.at.Sub(f.at)
 	started := w.events.find(func(h *happening) bool {
 		return h.name == "worker.started" && h.index() == indexOf(f.worker) && h.Worker != f.worker && h.at.After(f.at)
 	})
 	if len(started) == 0 {
 		w.Errorf("no substitute of %s", f.worker)
 	} else if substitute = started[0].at.Sub(f.at); substitute > substituteBound {
-		w.Errorf("the substitute of %s was started after %s", f.worker, substitute)
+		w.Errorf("the substitute of %s was started after %s: %s", f.worker, substitute, w.history(f))
 	}
 	w.mu.Lock()
 	for _, began := range w.served[f.worker] {
@@ -292,10 +291,22 @@ func (w *silentWorkers) one(f *faulty, slack time.Duration) (substitute, killed 
 	}
 	// The silence begins with a ping that may have been under way when it fell silent, and at the latest an interval later.
 	if after := f.process.died.Sub(since); after < w.kill-time.Second || after > w.kill+slack {
-		w.Errorf("%s was killed %s after %s, its limit is %s", f.worker, after, since, w.kill)
+		w.Errorf("%s was killed after %s, its limit is %s: %s", f.worker, after, w.kill, w.history(f))
 	}
 	w.told(f)
-	return substitute, killed
+	return judged, substitute, killed
+}
+
+// history is what the agent said of a worker, for whoever has to find out why.
+func (w *silentWorkers) history(f *faulty) string {
+	var text strings.Builder
+	for _, h := range w.events.find(func(h *happening) bool { return h.index() == indexOf(f.worker) && h.at.After(f.at) }) {
+		fmt.Fprintf(&text, "\n\t%s %s %s", h.at.Sub(f.at).Round(time.Millisecond), h.Worker, h.name)
+		if h.To != "" {
+			fmt.Fprintf(&text, " %s → %s (%s)", h.From, h.To, h.Evidence)
+		}
+	}
+	return text.String()
 }
 
 // told is what the caller is told.

@@ -12,7 +12,7 @@ import (
 
 // happening is one event of an agent, with the fields that verdicts are judged by.
 type happening struct {
-	at                               time.Time // when it arrived here; by the monotonic clock
+	at                               time.Time // by the agent's own stamp: on a loaded host it arrives seconds later, in a heap
 	name                             string
 	Pool, Worker, From, To, Evidence string
 	End, Stack                       string
@@ -64,7 +64,8 @@ func (a *Agent) follow() *timeline {
 
 // take keeps an event, unless an earlier stream has brought it.
 func (t *timeline) take(e client.Event) error {
-	h := happening{at: time.Now(), name: e.Name}
+	now := time.Now()
+	h := happening{at: now.Add(-now.Sub(e.Time)), name: e.Name} // by the wall clock to the monotonic one
 	err := json.Unmarshal(e.Fields, &h)
 	t.mu.Lock()
 	defer t.mu.Unlock()
