@@ -174,7 +174,12 @@ func tryCgroupKill() error {
 			own = strings.TrimSpace(path)
 		}
 	}
+	empty := false
 	for _, mount := range [...]string{cgroupMount, filepath.Join(cgroupMount, "unified")} {
+		if _, err := os.Stat(filepath.Join(mount, "cgroup.subtree_control")); err == nil {
+			children, _ := filepath.Glob(filepath.Join(mount, "*", "cgroup.events"))
+			empty = empty || len(children) == 0 && own == "/"
+		}
 		below, _ := filepath.Glob(filepath.Join(mount, "*"))
 		for _, dir := range append(below, filepath.Join(mount, own)) {
 			if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err == nil {
@@ -182,5 +187,19 @@ func tryCgroupKill() error {
 			}
 		}
 	}
+	if empty && kernelAtLeast(5, 14) { // the root has no such file (cgroups(7)), and there is no other to look at
+		return nil
+	}
 	return errors.New("no cgroup v2 with this file is mounted at " + cgroupMount)
+}
+
+// kernelAtLeast goes by uname(2), for what only a version tells.
+func kernelAtLeast(major, minor int) bool {
+	var name unix.Utsname
+	var a, b int
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &a, &b)
+	return err == nil && (a > major || a == major && b >= minor)
 }
