@@ -166,6 +166,8 @@ func tryGroupSignal() error {
 	})
 }
 
+// tryCgroupKill looks at the cgroups that there are. The root has no such file (cgroups(7)): where it is the only one, as on a host without
+// a service manager, one is made for the look.
 func tryCgroupKill() error {
 	own := ""
 	text, _ := os.ReadFile("/proc/self/cgroup")
@@ -174,32 +176,30 @@ func tryCgroupKill() error {
 			own = strings.TrimSpace(path)
 		}
 	}
-	empty := false
 	for _, mount := range [...]string{cgroupMount, filepath.Join(cgroupMount, "unified")} {
-		if _, err := os.Stat(filepath.Join(mount, "cgroup.subtree_control")); err == nil {
-			children, _ := filepath.Glob(filepath.Join(mount, "*", "cgroup.events"))
-			empty = empty || len(children) == 0 && own == "/"
-		}
 		below, _ := filepath.Glob(filepath.Join(mount, "*"))
 		for _, dir := range append(below, filepath.Join(mount, own)) {
 			if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err == nil {
 				return nil
 			}
 		}
-	}
-	if empty && kernelAtLeast(5, 14) { // the root has no such file (cgroups(7)), and there is no other to look at
-		return nil
+		if own == "/" && tryInNewCgroup(mount) {
+			return nil
+		}
 	}
 	return errors.New("no cgroup v2 with this file is mounted at " + cgroupMount)
 }
 
-// kernelAtLeast goes by uname(2), for what only a version tells.
-func kernelAtLeast(major, minor int) bool {
-	var name unix.Utsname
-	var a, b int
-	if unix.Uname(&name) != nil {
+// tryInNewCgroup says whether a cgroup made below the root of cgroup v2 has the file; who may not make one cannot tell.
+func tryInNewCgroup(root string) bool {
+	if _, err := os.Stat(filepath.Join(root, "cgroup.subtree_control")); err != nil {
+		return false // version 1: a directory is a cgroup of its controller there
+	}
+	dir, err := os.MkdirTemp(root, "pitboss-probe-")
+	if err != nil {
 		return false
 	}
-	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &a, &b)
-	return err == nil && (a > major || a == major && b >= minor)
+	defer func() { _ = os.Remove(dir) }()
+	_, err = os.Stat(filepath.Join(dir, "cgroup.kill"))
+	return err == nil
 }

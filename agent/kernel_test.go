@@ -85,9 +85,3 @@ func TestCrashFilesWithoutMemfds(t *testing.T) {
 		t.Errorf("text %q, in the directory %v %v", c.text(0), entries, err)
 	}
 }
-
-func TestKernelAtLeast(t *testing.T) {
-	if !kernelAtLeast(3, 0) || kernelAtLeast(1000, 0) || kernelAtLeast(999, 99) {
-		t.Error("uname(2) is not understood")
-	}
-}
