@@ -11,19 +11,20 @@ import (
 const threadReserve = 16
 
 // reserveThreads makes that many threads, which the runtime then keeps idle: a goroutine that is locked to its thread and waits
-// leaves no other way to run the next one.
+// leaves no other way to run the next one. It returns when all of them have unlocked: who is still locked is no reserve yet.
 func reserveThreads(n int) {
-	var there sync.WaitGroup
+	var there, gone sync.WaitGroup
 	leave := make(chan struct{})
 	for range n {
 		there.Add(1)
-		go func() {
+		gone.Go(func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			there.Done()
 			<-leave
-		}()
+		})
 	}
 	there.Wait()
 	close(leave)
+	gone.Wait()
 }

@@ -16,9 +16,11 @@ func TestThreadsAreReserved(t *testing.T) {
 	if n := count(); n <= many {
 		t.Errorf("%d threads after a reserve of %d", n, many)
 	}
-	before := count()
-	reserveThreads(many)
-	if n := count(); n > before+4 {
-		t.Errorf("%d threads, %d before: idle ones were not used again", n, before)
+	const rounds = 8 // 512 more, were none used again; a thread on its way to its rest when the next round begins may be missed
+	for range rounds {
+		reserveThreads(many)
+	}
+	if n := count(); n > 2*many {
+		t.Errorf("%d threads after %d reserves of %d: idle ones were not used again", n, rounds+1, many)
 	}
 }
