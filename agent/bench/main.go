@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -60,6 +61,11 @@ func run(link, only, bin, python, out string, scale float64) error {
 	}
 	if h.python, err = filepath.Abs(python); err != nil {
 		return err
+	}
+	for _, program := range []string{h.python, filepath.Join(h.bin, "pitboss"), filepath.Join(h.bin, "pitboss-watchdog")} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("cannot measure: %w; make bench builds what is needed, -python and -bin name others", err)
+		}
 	}
 	if h.dir, err = os.MkdirTemp("", "bench"); err != nil {
 		return err
