@@ -21,6 +21,8 @@ func unpacked(t *testing.T, name string) string {
 	case strings.HasSuffix(name, ".deb"):
 		run(t, "dpkg-deb", "--extract", name, root)
 	case strings.HasSuffix(name, ".rpm"):
+		need(t, "rpm2cpio", "rpm2cpio")
+		need(t, "cpio", "cpio")
 		// The status of rpm2cpio says nothing: it compares with a size that nfpm does not write. checkBinary reads what came out.
 		run(t, "bash", "-c", `rpm2cpio "$1" | (cd "$2" && cpio --extract --quiet --make-directories --no-absolute-filenames)`, "bash", name, root)
 	case strings.HasSuffix(name, ".tar.gz"):

@@ -66,6 +66,7 @@ func debFiles(t *testing.T, deb string) map[string]file {
 
 func rpmFiles(t *testing.T, rpm string) map[string]file {
 	t.Helper()
+	need(t, "rpm", "rpm")
 	files := map[string]file{}
 	for _, line := range strings.Split(strings.TrimSpace(run(t, "rpm", "-qp", "--queryformat", `[%{FILENAMES} %{FILEMODES:octal} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILEFLAGS:fflags};\n]`, rpm)), "\n") {
 		var name, owner, flags string
