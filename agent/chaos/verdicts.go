@@ -23,7 +23,7 @@ func verdictScenarios() []Scenario {
 				Run: func(r *Round) { c.silence.run(r, 3, 500*time.Millisecond, short, false) }},
 			Scenario{Name: "fifty-" + c.name, What: c.what + ", 50 of them at the defaults", Expect: expect, Long: 1, Waits: true,
 				Run: func(r *Round) { c.silence.run(r, 50, time.Second, 0, false) }},
-			Scenario{Name: "loaded-" + c.name, What: c.what + ", 50 of them at the defaults, under 50 runnable threads per processor", Expect: expect, Long: 1,
+			Scenario{Name: "loaded-" + c.name, What: c.what + ", 50 of them at the defaults, under 50 runnable threads per processor", Expect: expect, Long: 1, Alone: true,
 				Run: func(r *Round) { c.silence.run(r, 50, 2*time.Second, 0, true) }})
 	}
 	return append(all,
@@ -36,7 +36,7 @@ func verdictScenarios() []Scenario {
 		Scenario{Name: "worker-frozen-v1", What: "the same with the freezer of cgroup v1", Expect: "held with a substitute, then ready; its call is answered; 0 kills",
 			Rounds: 1, Long: 5, Waits: true, Cannot: cannotFreezeV1, Run: func(r *Round) { heldWorker(r, "frozen", r.holdFrozen(1)) }},
 		Scenario{Name: "worker-starved", What: "workers of the lowest priority, idle and in calls, under 50 runnable threads per processor", Expect: "0 kills; the calls are answered",
-			Long: 3, Run: func(r *Round) { workerStarved(r, time.Minute) }},
+			Long: 3, Alone: true, Run: func(r *Round) { workerStarved(r, time.Minute) }},
 		Scenario{Name: "agent-stopped", What: "SIGSTOP of the agent for 5 s, its timeout is 3 s", Expect: "0 kills; the call that ran is answered",
 			Rounds: 1, Long: 5, Waits: true, Run: agentStopped},
 		Scenario{Name: "agent-traced", What: "a debugger stops the agent for longer than its timeout", Expect: "0 kills",
