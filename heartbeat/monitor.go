@@ -81,8 +81,8 @@ func (m *Monitor) Turn(now time.Duration, e Evidence) Decision {
 	m.missed++
 	m.suspect++
 	verdict, why := m.judge(now, &e, max(late, e.Lateness))
-	if verdict == Late && e.Now.heldBy() != "" {
-		m.due = now + m.interval()/2 // nothing has to be weighed any more, only that it lasts
+	if verdict == Late && (e.Now.heldBy() != "" || e.InFlight && m.suspect > 0) {
+		m.due = now + m.interval()/2 // a fact only has to last, and a call that rests is seen as well in half the time
 	}
 	d := m.become(verdict, now, why)
 	d.Action = m.act(now)

@@ -72,15 +72,15 @@ func TestVerdictsAndTheirTimesAtTheDefaults(t *testing.T) {
 			[]step{{4 * second, Late, None}, {5 * second, Late, None}, {6 * second, Held, Hold}, {64 * second, Held, None}, {66 * second, Held, Kill}}},
 		{"stopped in a call is held, not blocked", kind(true, 'T', 0, 0), []step{{6 * second, Held, Hold}}},
 		{"a call without progress is blocked, killed when the silence is blocked_limit", kind(true, 'S', 0, 0),
-			[]step{{6 * second, Late, None}, {8 * second, Blocked, Hold}, {12 * second, Blocked, Kill}}},
+			[]step{{4 * second, Late, None}, {5 * second, Late, None}, {6 * second, Blocked, Hold}, {12 * second, Blocked, Kill}}},
 		{"a call that burns is busy for as long as it does", kind(true, 'R', 1, 0),
-			[]step{{4 * second, Late, None}, {6 * second, Busy, None}, {68 * second, Busy, None}}},
-		{"just above five percent is progress", kind(true, 'S', 0.051, 0), []step{{8 * second, Busy, None}}},
-		{"just below is not", kind(true, 'S', 0.049, 0), []step{{8 * second, Blocked, Hold}}},
-		{"starved to 80 percent is progress", kind(true, 'R', 0.019, 0.782), []step{{8 * second, Busy, None}}},
-		{"GIL waiters under load are not", kind(true, 'S', 0.0015, 0.33), []step{{8 * second, Blocked, Hold}}},
+			[]step{{4 * second, Late, None}, {5 * second, Busy, None}, {7 * second, Busy, None}, {69 * second, Busy, None}}},
+		{"just above five percent is progress", kind(true, 'S', 0.051, 0), []step{{5 * second, Busy, None}}},
+		{"just below is not", kind(true, 'S', 0.049, 0), []step{{6 * second, Blocked, Hold}}},
+		{"starved to 80 percent is progress", kind(true, 'R', 0.019, 0.782), []step{{5 * second, Busy, None}}},
+		{"GIL waiters under load are not", kind(true, 'S', 0.0015, 0.33), []step{{6 * second, Blocked, Hold}}},
 		{"an idle worker that is starved is not judged", kind(false, 'R', 0.01, 0.9), []step{{8 * second, Late, None}, {60 * second, Late, None}}},
-		{"waiting for storage is progress", kind(true, 'D', 0, 0), []step{{8 * second, Busy, None}}},
+		{"waiting for storage is progress", kind(true, 'D', 0, 0), []step{{5 * second, Busy, None}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := drive(t, defaults(), 70*second, c.evidence)
@@ -129,14 +129,14 @@ func TestABusyWorkerThatStopsMovingGetsItsWholeLimit(t *testing.T) {
 		}
 		return e
 	})
-	if d := got[20*second]; d.To != Busy {
-		t.Errorf("at 20 s: %v", d.To)
+	if d := got[21*second]; d.To != Busy {
+		t.Errorf("at 21 s: %v", d.To)
 	}
-	if d := got[26*second]; d.To != Blocked || d.Action != Hold {
-		t.Errorf("at 26 s: %v %v (%s)", d.To, d.Action, d.Why)
+	if d := got[25*second]; d.To != Blocked || d.Action != Hold {
+		t.Errorf("at 25 s: %v %v (%s)", d.To, d.Action, d.Why)
 	}
-	if d := got[30*second]; d.Action != Kill {
-		t.Errorf("at 30 s: %v %v (%s)", d.To, d.Action, d.Why)
+	if d := got[31*second]; d.Action != Kill {
+		t.Errorf("at 31 s: %v %v (%s)", d.To, d.Action, d.Why)
 	}
 }
 
