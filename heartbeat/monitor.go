@@ -26,6 +26,7 @@ type Monitor struct {
 	reached time.Duration // when verdict became what it is
 	holding bool          // Hold was given and not yet followed by Welcome
 	told    bool          // Kill or Tell was given
+	called  bool          // a call ran at the last miss
 
 	lastPong time.Duration
 	rtt      time.Duration
@@ -84,6 +85,7 @@ func (m *Monitor) Turn(now time.Duration, e Evidence) Decision {
 	if verdict == Late && (e.Now.heldBy() != "" || e.InFlight && m.suspect > 0) {
 		m.due = now + m.interval()/2 // a fact only has to last, and a call that rests is seen as well in half the time
 	}
+	m.called = e.InFlight
 	d := m.become(verdict, now, why)
 	d.Action = m.act(now)
 	if m.verdict == Held || m.verdict == Blocked || m.told {
@@ -106,7 +108,7 @@ func (m *Monitor) Answered(stamp, now time.Duration) (d Decision, ok bool) {
 	// The socket keeps the order, so what is older than this one will not be answered any more.
 	m.pending = append(m.pending[:0], m.pending[at+1:]...)
 	m.rtt, m.lastPong, m.answered = now-stamp, now, true
-	m.missed, m.suspect, m.since = 0, 0, now
+	m.missed, m.suspect, m.since, m.called = 0, 0, now, false
 	d = m.become(Healthy, now, fmt.Sprintf("answered after %s", m.rtt.Round(time.Microsecond)))
 	if m.holding && !m.told {
 		m.holding = false
@@ -148,6 +150,9 @@ func (m *Monitor) judge(now time.Duration, e *Evidence, lateness time.Duration) 
 			return m.excused(Busy, now, moved)
 		}
 		return m.unlessEarly(now, Blocked, fmt.Sprintf("a call holds the interpreter without progress (state %c)", e.Now.State))
+	}
+	if m.called {
+		return m.excused(Late, now, "its call has ended") // the answer to the ping comes after the call's
 	}
 	if starved := e.starved(); starved != "" {
 		return m.excused(Late, now, "starved: "+starved)

@@ -140,6 +140,22 @@ func TestABusyWorkerThatStopsMovingGetsItsWholeLimit(t *testing.T) {
 	}
 }
 
+// TestTheEndOfACallIsAnExcuse: the misses of a call that held the interpreter say nothing about the idle worker that it leaves.
+func TestTheEndOfACallIsAnExcuse(t *testing.T) {
+	got := drive(t, defaults(), 20*second, func(now, before time.Duration) Evidence {
+		return kind(now < 6*second, 'S', 0, 0)(now, before)
+	})
+	if d := got[6*second]; d.To != Late || d.Action != None || d.Why != "its call has ended" {
+		t.Errorf("at 6 s: %v %v (%s)", d.To, d.Action, d.Why)
+	}
+	if d := got[10*second]; d.To != Late || d.Action != None {
+		t.Errorf("at 10 s: %v %v (%s)", d.To, d.Action, d.Why)
+	}
+	if d := got[12*second]; d.To != Lost || d.Action != Kill {
+		t.Errorf("at 12 s: %v %v (%s)", d.To, d.Action, d.Why)
+	}
+}
+
 func TestReportNeverKills(t *testing.T) {
 	cfg := defaults()
 	cfg.OnLost = Report
