@@ -86,7 +86,7 @@ bench: build $(VENV) ## the figures of this host beside what they are compared w
 	PITBOSS_BIN="$(CURDIR)/bin" PITBOSS_PYTHON="$(CURDIR)/.venv/bin/python" go test -count=1 -v -run 'Hostile' ./cmd/agent -hostile.noise=500us | grep -v level=
 
 # Two machines of their own, both made of one debootstrap below .build: root, and the network on the first run. They install what they need with apt-get.
-IN_VM := packaging/test/vm/run -p Delegate='cpu memory pids' -p User=tester -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog
+IN_VM := packaging/test/vm/run -p Delegate='cpu memory pids' -p User=tester -p LimitNICE=-10 -c bin/pitboss=/usr/bin/pitboss -c bin/pitboss-watchdog=/usr/bin/pitboss-watchdog
 .PHONY: test-vm
 test-vm: build $(TOOLS)/staticcheck ## emulated machine (about 3 min): pure cgroup v2, a real OOM killer
 	go vet -tags vm ./packaging/test/vm/... ./cmd/agent && $(TOOLS)/staticcheck -tags vm ./packaging/test/vm/...

@@ -67,6 +67,7 @@ type Agent struct {
 	lines    *feed[outputLine]
 	death    lastDeath
 
+	niceness     *niceness                     // nil where the watchdog has raised nothing
 	cgroupReason string                        // why cgroups is nil
 	lacks        []string                      // see kernelLacks; fixed when New returns
 	limits       atomic.Pointer[[]LimitStatus] // replaced as a whole
@@ -147,8 +148,9 @@ func New(o Options) (*Agent, error) {
 	}
 	if o.GuardFD >= 0 { // else the process is not the agent's alone
 		raiseOOMScore(a.pid, agentOOMScore) // before anything is started: it is inherited
+		a.niceness = raisedNiceness(os.Getenv(NiceEnv))
 	}
-	if a.children, err = newChildren(func(pid int) { a.emit(agentStray, slog.Int("pid", pid)) }, func(s survivor) { a.emit(agentStrayLeft, s.fields()...) }); err != nil {
+	if a.children, err = newChildren(a.niceness, func(pid int) { a.emit(agentStray, slog.Int("pid", pid)) }, func(s survivor) { a.emit(agentStrayLeft, s.fields()...) }); err != nil {
 		return nil, err
 	}
 	return a, nil

@@ -46,13 +46,13 @@ type children struct {
 	onLeft  func(survivor)
 }
 
-func newChildren(onSweep func(pid int), onLeft func(survivor)) (*children, error) {
+func newChildren(n *niceness, onSweep func(pid int), onLeft func(survivor)) (*children, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("cannot become a subreaper (Linux 3.4): %w", err)
 	}
 	c := &children{known: map[int]*pidfd{}, denied: map[int]bool{}, killed: map[int]time.Time{}, list: childLister(), clones: make(chan func()), stop: make(chan struct{}), onSweep: onSweep, onLeft: onLeft}
 	c.done.Add(2)
-	go c.cloneLoop()
+	go c.cloneLoop(n)
 	go c.sweepLoop()
 	return c, nil
 }
@@ -76,10 +76,11 @@ func (c *children) close() {
 	}
 }
 
-// cloneLoop is the one thread that starts processes. It is never unlocked and, but for close, never ends.
-func (c *children) cloneLoop() {
+// cloneLoop is the one thread that starts processes. It is never unlocked and, but for close, never ends. What it starts has its niceness.
+func (c *children) cloneLoop(n *niceness) {
 	defer c.done.Done()
 	runtime.LockOSThread()
+	n.leave()
 	for {
 		select {
 		case f := <-c.clones:

@@ -39,7 +39,7 @@ func private(name string) bool {
 		"JOURNAL_STREAM", "CREDENTIALS_DIRECTORY", "MAINPID", "PITBOSS_RUN_ID":
 		return true
 	}
-	return name == GuardEnv || strings.HasPrefix(name, "PITBOSS_CGROUP") || strings.HasPrefix(name, "PITBOSS_LISTEN_") || name == "PITBOSS_LOCK_FD"
+	return name == GuardEnv || strings.HasPrefix(name, "PITBOSS_CGROUP") || strings.HasPrefix(name, "PITBOSS_LISTEN_") || name == "PITBOSS_LOCK_FD" || name == NiceEnv
 }
 
 func (p *pool) launcherEnv() []string { return workerEnviron(os.Environ(), p.agent.runID) }

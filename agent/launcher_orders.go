@@ -12,6 +12,7 @@ type (
 		Preload    []string `json:"preload"`
 		Path       []string `json:"path"`
 		Workdir    string   `json:"workdir"`
+		Nice       *int     `json:"nice"`
 	}
 	spawnOrder struct {
 		Op      string            `json:"op"`

@@ -132,5 +132,5 @@ func (p *pool) launcherSpec(cfg *poolSettings, generation int) launcherSpec {
 	return launcherSpec{pool: p.name, generation: generation, python: cfg.py, library: p.agent.library, env: p.launcherEnv(),
 		timeout: cfg.Timeouts.Start, uptime: p.agent.uptime, tellKill: func(pid int, why string) { p.emit(launcherKilled, slog.Int("pid", pid), slog.String("why", why)) },
 		init: initOrder{Op: "init", RunID: p.agent.runID, Pool: p.name, Generation: generation, Parent: p.agent.pid,
-			Start: cfg.Start, Preload: append([]string{}, cfg.Preload...), Path: []string{cfg.Workdir}, Workdir: cfg.Workdir}}
+			Start: cfg.Start, Preload: append([]string{}, cfg.Preload...), Path: []string{cfg.Workdir}, Workdir: cfg.Workdir, Nice: p.agent.niceness.ownNiceness()}}
 }

@@ -18,8 +18,8 @@ const (
 	namesToKeep = "GOMAXPROCS GOGC"
 )
 
-// tune executes the own binary once more, in the same process, with the runtime's settings. It returns when that has happened
-// before, or when it cannot be done: the watchdog is then larger, not worse.
+// tune executes the own binary once more, in the same process, with the runtime's settings and a raised priority, which are then those
+// of all its threads. It returns when that has happened before, or when it cannot be done: the watchdog is then larger and later.
 func tune(args []string) {
 	if os.Getenv(envTuned) != "" {
 		return
@@ -28,13 +28,25 @@ func tune(args []string) {
 	if err != nil {
 		return
 	}
-	_ = syscall.Exec(self, append([]string{os.Args[0]}, args...), tunedEnv(os.Environ()))
+	env := tunedEnv(os.Environ())
+	was, raised := raise()
+	if raised {
+		env = append(env, envNice+"="+itoa(was))
+		raiseSession()
+	}
+	_ = syscall.Exec(self, append([]string{os.Args[0]}, args...), env)
+	if raised {
+		lower(was) // the other threads were not raised
+	}
 }
 
-// tunedEnv sets the runtime's variables and keeps what they were.
+// tunedEnv sets the runtime's variables and keeps what they were. An enclosing watchdog's niceness is no business of this one.
 func tunedEnv(env []string) []string {
 	var out []string
 	for _, kv := range env {
+		if strings.HasPrefix(kv, envNice+"=") {
+			continue
+		}
 		if isTuning(kv) {
 			kv = envKeep + kv
 		}

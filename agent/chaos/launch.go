@@ -52,7 +52,7 @@ func (r *Round) Start(o Options) *Agent {
 	a.cmd = exec.Command(line[0], line[1:]...)
 	a.cmd.Dir = r.dir
 	a.cmd.Env = append(append(os.Environ(), TokenEnv+"="+r.tree.Token, "PITBOSS_PYTHON="+r.host.Python), o.Env...)
-	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	a.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a service manager does
 	log, err := os.Create(a.log)
 	r.Must(err)
 	defer func() { _ = log.Close() }()

@@ -2,7 +2,9 @@ package chaos
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -76,6 +78,25 @@ func (r *Round) load() (stop func()) {
 	return stop
 }
 
+// cannotComeFirst says why an agent started here gets no higher priority than its workers.
+func cannotComeFirst(*Host) string {
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		var raw int
+		if raw, err = unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil {
+			err = unix.Setpriority(unix.PRIO_PROCESS, 0, max(20-raw-10, -20))
+		}
+	}()
+	<-done
+	if err != nil {
+		return "needs the right to raise a priority by ten steps, else a full host delays a substitute: CAP_SYS_NICE, or RLIMIT_NICE (LimitNICE=-10 of a unit)"
+	}
+	return ""
+}
+
 // stateOf is the state of a process's main thread as proc(5) has it, 0 when it is gone.
 func stateOf(pid int) byte {
 	fields := statOf(pid)
@@ -86,8 +107,12 @@ func stateOf(pid int) byte {
 }
 
 // lowest gives every thread of a process the lowest priority there is, SCHED_IDLE; what it starts inherits it. Twice, because one may
-// have started another meanwhile.
+// have started another meanwhile. Its session loses what it was raised by: among sessions the priority of threads counts for nothing
+// (sched(7), "The autogroup feature").
 func (r *Round) lowest(pid int) {
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte("0"), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.Fatalf("cannot lower the priority of the session of process %d: %v", pid, err)
+	}
 	for range 2 {
 		tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 		r.Must(err)

@@ -161,7 +161,7 @@ func checkWorker(t *testing.T, pool agent.PoolStatus, w agent.WorkerStatus) {
 	}
 	for _, pid := range []int{pool.LauncherPID, w.PID} {
 		env := "\x00" + read(t, fmt.Sprintf("/proc/%d/environ", pid))
-		for _, name := range []string{"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "WATCHDOG_PID", "WATCHDOG_USEC", "PITBOSS_GUARD_FD", "PITBOSS_LOCK_FD"} {
+		for _, name := range []string{"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "WATCHDOG_PID", "WATCHDOG_USEC", "PITBOSS_GUARD_FD", "PITBOSS_LOCK_FD", "PITBOSS_NICE"} {
 			if strings.Contains(env, "\x00"+name+"=") {
 				t.Errorf("%s is in the environment of process %d", name, pid)
 			}

@@ -163,7 +163,12 @@ class Launcher:
         self.link.theirs.close()
 
     def begin(
-        self, start: str = "fork", preload: Sequence[str] = (), path: Sequence[str] = (), parent: Optional[int] = None
+        self,
+        start: str = "fork",
+        preload: Sequence[str] = (),
+        path: Sequence[str] = (),
+        parent: Optional[int] = None,
+        nice: Optional[int] = None,
     ) -> Dict[str, Any]:
         """Says init and returns ready, the modules that were preloaded under "preloaded"."""
         self.hello = self.link.expect("hello")
@@ -177,6 +182,7 @@ class Launcher:
             preload=list(preload),
             path=list(path),
             workdir="/",
+            nice=nice,
         )
         preloaded = []
         while True:

@@ -56,6 +56,23 @@ def test_preload_goes_in_order_and_is_shared_by_the_workers(tree: Tree) -> None:
         assert launcher.spawn().ready(adapter=str(adapter)).call("importer") == launcher.pid
 
 
+def test_guardians_have_another_niceness_than_preloads_and_workers(tree: Tree) -> None:
+    mine, limit = os.getpriority(os.PRIO_PROCESS, 0), resource.getrlimit(resource.RLIMIT_NICE)
+    path = tree.module("warm", "import os\nNICE = os.getpriority(os.PRIO_PROCESS, 0)\n")
+    adapter = tree.directory / "adapter.py"
+    adapter.write_text(
+        "import os, resource, warm, pitboss\n@pitboss.tool\ndef nice() -> list:\n"
+        "    return [warm.NICE, os.getpriority(os.PRIO_PROCESS, 0), *resource.getrlimit(resource.RLIMIT_NICE)]\n"
+    )
+    launcher = tree.launcher()
+    launcher.begin(preload=["warm"], path=[path], nice=mine + 3)  # the other direction: that needs no right
+    worker = launcher.spawn()
+    for pid in (launcher.pid, worker.keeper):
+        assert os.getpriority(os.PRIO_PROCESS, pid) == mine + 3
+    back = mine if os.geteuid() == 0 or limit[0] >= 20 - mine else mine + 3
+    assert worker.ready(adapter=str(adapter)).call("nice") == [mine, back, *(min(one, 20 - mine) for one in limit)]
+
+
 def test_a_preload_that_fails_ends_the_launcher_with_its_traceback(tree: Tree) -> None:
     path = tree.module("broken", "def load():\n    raise RuntimeError('no model' * 100_000)\nload()\n")
     launcher = tree.launcher()

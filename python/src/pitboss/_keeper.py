@@ -52,6 +52,7 @@ class Spawn(NamedTuple):
     execute: bool  # a fresh interpreter instead of a fork
     library: str
     path: List[str]
+    nice: Optional[int]  # the worker's; None: the keeper's
     fds: List[int]  # keeper link, data, control, crash, stdout, stderr
 
 
@@ -245,6 +246,8 @@ def start_worker(spawn: Spawn, keeper: int) -> NoReturn:
         os.setsid()
         _process.default_signals()
         _set_limits(spawn)
+        if spawn.nice is not None:
+            _process.bound_niceness(spawn.nice)
         _place_descriptors(spawn.fds[1:])
         os.environ.update(spawn.env)
         if spawn.execute:
@@ -317,7 +320,7 @@ def _place_descriptors(fds: Sequence[int]) -> None:
     _process.close_except(range(6))
 
 
-def spawn_of(fields: Dict[str, Any], fds: List[int], execute: bool, library: str, path: List[str]) -> Spawn:
+def spawn_of(fields: Dict[str, Any], fds: List[int], execute: bool, library: str, path: List[str], nice: Optional[int]) -> Spawn:
     """The order's fields, typed."""
     env: Optional[Dict[str, str]] = fields.get("env")
     return Spawn(
@@ -329,5 +332,6 @@ def spawn_of(fields: Dict[str, Any], fds: List[int], execute: bool, library: str
         execute=execute,
         library=library,
         path=path,
+        nice=nice,
         fds=fds,
     )

@@ -47,6 +47,7 @@ class _Launcher:
         self.armed = False
         self.parent = 0
         self.path: List[str] = []
+        self.watched: Optional[int] = None  # niceness of preloads and workers, where that of the guardians is another one
 
     def run(self) -> int:
         _process.set_name("pb-launcher")
@@ -91,6 +92,9 @@ class _Launcher:
         sys.path[1:1] = self.path
         self.start = str(fields.get("start", "fork"))
         refusal: Optional[Dict[str, str]] = None
+        nice: Optional[int] = fields.get("nice")
+        if nice is not None:
+            self.watched = _process.niceness()
         if self.start == "fork":
             for module in fields.get("preload") or []:
                 _orders.send(self.link, "preloading", module=module)
@@ -99,6 +103,8 @@ class _Launcher:
                 refusal = refusal or why_not_fork(f"after the import of {module!r}")
         if refusal is not None:
             self.start = "exec"
+        if nice is not None:
+            _process.set_niceness(nice)
         _orders.send(self.link, "ready", start=self.start, refusal=refusal)
         return True
 
@@ -162,7 +168,7 @@ class _Launcher:
             _process.set_death_signal(0)
 
     def fork_keeper(self, order: _orders.Order) -> int:
-        spawn = _keeper.spawn_of(order.fields, order.fds, self.start == "exec", self.library, self.path)
+        spawn = _keeper.spawn_of(order.fields, order.fds, self.start == "exec", self.library, self.path, self.watched)
         if not self.frozen:
             # What is alive now is shared with every worker; moving it out of the collector's sight keeps its pages shared.
             self.frozen = True

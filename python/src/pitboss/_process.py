@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import signal
 import socket
 import stat
@@ -65,6 +66,25 @@ def set_name(name: str) -> None:
     """The name in ps and /proc/PID/comm, at most 15 bytes; for people only, so a sandbox may refuse it."""
     with contextlib.suppress(OSError):
         _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()), "set the process name")
+
+
+def niceness() -> int:
+    """That of this thread, -20 to 19 (sched(7))."""
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def set_niceness(nice: int) -> None:
+    """Lower than it is needs CAP_SYS_NICE or RLIMIT_NICE: without, it stays."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def bound_niceness(nice: int) -> None:
+    """Takes that niceness and the right of an unprivileged process to go below it (RLIMIT_NICE, getrlimit(2): 20 is 0, 40 is -20)."""
+    set_niceness(nice)
+    limits = resource.getrlimit(resource.RLIMIT_NICE)
+    soft, hard = (20 - nice if limit == resource.RLIM_INFINITY else min(limit, 20 - nice) for limit in limits)
+    resource.setrlimit(resource.RLIMIT_NICE, (soft, hard))
 
 
 def _names(directory: str) -> List[str]:
