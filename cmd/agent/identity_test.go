@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,10 +39,16 @@ def one() -> int:
 // withoutCapKill starts a command without the right to signal other users' processes, as every unprivileged agent is.
 func (h *host) withoutCapKill(c *exec.Cmd) *exec.Cmd {
 	h.t.Helper()
-	setpriv, err := exec.LookPath("setpriv")
+	return h.by(c, "setpriv", "--bounding-set=-kill")
+}
+
+// by starts a command through another one, which executes it.
+func (h *host) by(c *exec.Cmd, name string, args ...string) *exec.Cmd {
+	h.t.Helper()
+	path, err := exec.LookPath(name)
 	must(h.t, err)
-	c.Args = append([]string{setpriv, "--bounding-set=-kill", c.Path}, c.Args[1:]...)
-	c.Path = setpriv
+	c.Args = slices.Concat([]string{path}, args, []string{c.Path}, c.Args[1:])
+	c.Path = path
 	return c
 }
 
@@ -107,8 +114,12 @@ func TestAProcessOfAnotherUserIsLeftAndNamed(t *testing.T) {
 	wantFields(t, h.eventOf("cleanup.survivor"), pid, "cannot send KILL: operation not permitted")
 	wantFields(t, h.eventOf("cleanup.completed"), `"none"`, fmt.Sprintf("%d (cannot send KILL: operation not permitted; state S", other))
 	s.awaitReady()
-	st, _ := h.status()
-	h.pitboss("restart", "--pool", "default").want(t, 0) // the launcher forks on, and does not wait for it
+	st, ok := h.status()
+	if !ok {
+		t.Fatal("no status")
+	}
+	// The launcher forks on, and does not wait for it. One worker's successor: the launcher of a whole restart would be a new one.
+	h.pitboss("restart", st.Pools[0].Workers[0].ID).want(t, 0)
 	must(t, syscall.Kill(st.Pools[0].LauncherPID, syscall.SIGKILL))
 	wantFields(t, h.eventOf("agent.stray_left"), pid, "operation not permitted")
 	s.awaitReady()
