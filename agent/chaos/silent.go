@@ -71,6 +71,7 @@ type silentWorkers struct {
 	agent  *Agent
 	events *timeline
 	faulty []*faulty
+	pinned map[string]*Process // by worker: on a loaded host it may be dead before anybody has asked which one has the call
 	loaded bool
 
 	mu     sync.Mutex
@@ -81,7 +82,7 @@ const spares = 2 // workers that nothing happens to
 
 // run makes n workers silent, step apart, while calls go on all the time. heldLimit 0 leaves it at its default.
 func (s silence) run(r *Round, n int, step, heldLimit time.Duration, loaded bool) {
-	w := &silentWorkers{Round: r, silence: s, loaded: loaded, served: map[string][]time.Time{}}
+	w := &silentWorkers{Round: r, silence: s, loaded: loaded, pinned: map[string]*Process{}, served: map[string][]time.Time{}}
 	config := fmt.Sprintf("pools:\n  - {name: p, adapter: silent.py, workers: %d, timeouts: {kill: %s}", n+spares, grace)
 	if heldLimit > 0 {
 		w.kill = heldLimit
@@ -118,9 +119,11 @@ func (w *silentWorkers) stopAgent() {
 func (w *silentWorkers) fall(n int, step time.Duration) {
 	switch {
 	case w.tool == "":
-		for id, pid := range w.workers() {
+		w.meet()
+		for id, process := range w.pinned {
 			if len(w.faulty) < n {
-				w.faulty = append(w.faulty, &faulty{worker: id, process: w.watched(pid)})
+				process.watch()
+				w.faulty = append(w.faulty, &faulty{worker: id, process: process})
 			}
 		}
 	case w.stop:
@@ -168,15 +171,18 @@ func (w *silentWorkers) workers() map[string]int {
 	return all
 }
 
-// watched pins a worker and notes its death.
-func (w *silentWorkers) watched(pid int) *Process {
-	p := w.pin(pid)
-	p.watch()
-	return p
+// meet pins the workers that are new.
+func (w *silentWorkers) meet() {
+	for id, pid := range w.workers() {
+		if w.pinned[id] == nil && pid != 0 {
+			w.pinned[id] = w.pin(pid)
+		}
+	}
 }
 
 // occupy begins a call of the tool and learns which worker runs it.
 func (w *silentWorkers) occupy() {
+	w.meet()
 	f := &faulty{at: time.Now(), call: w.begin(w.tool, `{"seconds": 3600}`)}
 	w.Until("a worker for the call", func() bool {
 		calls, err := w.agent.Client().Calls(w.ctx, "p")
@@ -188,7 +194,11 @@ func (w *silentWorkers) occupy() {
 		}
 		return f.worker != ""
 	})
-	f.process = w.watched(w.workers()[f.worker])
+	if w.pinned[f.worker] == nil {
+		w.meet() // a substitute that has come since
+	}
+	f.process = w.pinned[f.worker]
+	f.process.watch()
 	w.faulty = append(w.faulty, f)
 }
 
