@@ -24,7 +24,7 @@ var ownVariables = map[string]string{
 	"PITBOSS_CGROUP":          "delegated: the watchdog may divide the cgroup that it was started in",
 	CgroupDirEnv:              "the delegated cgroup, when the watchdog has moved to its supervisor/",
 	CgroupRefusedEnv:          "why the watchdog could not divide its cgroup",
-	"PITBOSS_TUNED":           "mark of a watchdog that has set its memory limits",
+	"PITBOSS_TUNED":           "mark of a watchdog that has set its memory limits and priority",
 	NiceEnv:                   "niceness of workers, where the watchdog has raised its own",
 	"PITBOSS_RUN_ID":          "run id of the agent above",
 	"PITBOSS_BIN":             "development: directory of binaries that are already built",

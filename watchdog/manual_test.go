@@ -48,6 +48,9 @@ the death as a line of JSON to standard error, and exits.
 .BR pitboss (1)
 starts it by itself; it is seldom called by hand.
 INT and TERM go on to the agent.
+Where it may (CAP_SYS_NICE or RLIMIT_NICE), it raises its own priority and the
+agent's by ten steps of niceness; workers keep the niceness that it was started
+with.
 .SH OPTIONS
 `)
 	for _, f := range usageFlag.FindAllStringSubmatch(usage, -1) {
