@@ -14,7 +14,7 @@ import (
 // 70 the agent died, or something is left that could not be killed · 75 another watchdog holds the lock · of an outer process:
 // the inner one's, 128 + n if signal n ended it.
 func Main(args []string) int {
-	// Children are listed per thread: this goroutine, which makes them all, never leaves its thread.
+	// Children are listed per thread: this goroutine, which makes them all, never leaves its thread. In the program it has the main one.
 	runtime.LockOSThread()
 	tune(args)
 	out := newWriter(2)

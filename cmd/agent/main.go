@@ -3,10 +3,15 @@ package main
 
 import (
 	"os"
+	"runtime"
 
 	"github.com/pitboss-run/pitboss/agent"
 	"github.com/pitboss-run/pitboss/agent/chaos"
 )
+
+// A parent-death signal belongs to a thread (PR_SET_PDEATHSIG(2const)), and so does the exec that makes this process the watchdog: from any
+// other thread than the main one it would lose the signal that our parent has asked for (setpriv --pdeathsig, unshare --kill-child).
+func init() { runtime.LockOSThread() }
 
 func main() {
 	agent.RunLimitProbe(os.Args)

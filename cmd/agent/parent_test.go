@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -51,6 +52,21 @@ func TestEachWitnessOfTheParentsEnd(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	})
+}
+
+// TestAParentDeathSignalIsKept: it is a thread's, and pitboss becomes the watchdog by exec, twice. Many at once, so that some would come
+// off their main thread.
+func TestAParentDeathSignalIsKept(t *testing.T) {
+	const agents = 24
+	h := newHost(t)
+	must(t, os.WriteFile(h.path("pitboss.yaml"), []byte("pools: [{name: default, adapter: tools.py, workers: 1, timeouts: {kill: 200ms}}]\n"), 0o644))
+	shell := h.command("sh", "-c", `for n in $(seq "$1"); do setpriv --pdeathsig KILL "$0" agent --config pitboss.yaml --socket "$n.sock" --runtime-dir "run-$n" 2> /dev/null & done; wait`,
+		filepath.Join(binaries, "pitboss"), strconv.Itoa(agents))
+	must(t, shell.Start())
+	h.await("up", func() bool { return len(h.alive()) == 1+5*agents }) // the shell; watchdog, agent, launcher, keeper, worker
+	must(t, shell.Process.Kill())
+	_ = shell.Wait()
+	h.nobodyIsLeft()
 }
 
 // privateSocket finds the socket of the one `run` of this host.

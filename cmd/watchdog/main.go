@@ -3,9 +3,13 @@ package main
 
 import (
 	"os"
+	"runtime"
 
 	"github.com/pitboss-run/pitboss/watchdog"
 )
+
+// What belongs to a thread, the children and the parent-death signal, is the main thread's, also after an exec.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	os.Exit(watchdog.Main(os.Args[1:]))
