@@ -220,9 +220,9 @@ func TestAThrottledAgentIsHeld(t *testing.T) {
 	tr := startTree(t, s, quick())
 	tr.ready(1)
 	writeFile(t, dir+"/cpu.cfs_period_us", "100000")
-	writeFile(t, dir+"/cpu.cfs_quota_us", "1000") // the least there is
+	writeFile(t, dir+"/cpu.cfs_quota_us", "1000")             // the least there is
+	writeFile(t, dir+"/cgroup.procs", strconv.Itoa(tr.agent)) // first: with a whole processor its work would be a hang
 	tr.signalAgent(syscall.SIGUSR2)
-	writeFile(t, dir+"/cgroup.procs", strconv.Itoa(tr.agent))
 	tr.stderr.wait(t, "starved; leaving it alone", 1)
 	<-time.After(8 * quickTimeout)
 	if tr.stderr.has("killing it") {

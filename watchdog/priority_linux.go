@@ -36,7 +36,11 @@ func lower(to int) { _ = unix.Setpriority(unix.PRIO_PROCESS, 0, to) }
 
 // autogroup is where a session has a niceness of its own (sched(7), "The autogroup feature"): with kernel.sched_autogroup_enabled niceness
 // counts only among the threads of one session, and sessions share the processors.
-const autogroup = "/proc/self/autogroup"
+const (
+	autogroup      = "/proc/self/autogroup"
+	autogroupTries = 8
+	autogroupPause = 101 // ms
+)
 
 // raiseSession does the same for the session, if it is ours: that of a service, not that of a terminal or of the program that started us.
 // Every worker has another one.
@@ -53,8 +57,17 @@ func raiseSession() {
 	if err != nil {
 		return
 	}
-	if fd, err := unix.Open(autogroup, unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
-		_, _ = unix.Write(fd, []byte(itoa(max(was-urgency, highest))))
-		_ = unix.Close(fd)
+	fd, err := unix.Open(autogroup, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	// Without CAP_SYS_ADMIN one write in 100 ms is taken from all of the host (proc_sched_autogroup_set_nice, Linux 2.6.38): instances that
+	// are started together wait for each other.
+	for range autogroupTries {
+		if _, err := unix.Write(fd, []byte(itoa(max(was-urgency, highest)))); err != unix.EAGAIN {
+			return
+		}
+		_, _ = unix.Poll(nil, autogroupPause)
 	}
 }
