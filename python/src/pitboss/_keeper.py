@@ -59,7 +59,8 @@ class Spawn(NamedTuple):
 def run_keeper(spawn: Spawn) -> NoReturn:
     """The whole life of a keeper, in the process that the launcher has just forked."""
     try:
-        os._exit(_Keeper(spawn).run())
+        keeper = _Keeper(spawn)
+        os._exit(keeper.run())  # and it is not freed before: an open socket that is makes Python look for a warning's filter
     except BaseException as error:  # whatever it is: never run the launcher's code
         try:
             _orders.send(_process.seqpacket(spawn.fds[0]), "refused", reason="FORK", message=f"{type(error).__name__}: {error}")
@@ -96,7 +97,7 @@ class _Keeper:
         self.wakeup = _process.Wakeup()
         _process.close_except([self.link.fileno(), *self.wakeup.fds])
         _process.null_standard_streams()
-        _process.keep_list()
+        _process.keep_list(whole=True)
         _orders.send(self.link, "worker", keeper=self.pid, pid=self.worker, dump_signal=int(DUMP_SIGNAL))
         self.poll = select.poll()
         self.poll.register(self.link, select.POLLIN)
@@ -115,11 +116,11 @@ class _Keeper:
         for action in actions:
             if action == _ladder.FINISH:
                 if self.finished():
-                    _orders.send(self.link, "empty", killed=self.kills.count)
+                    self.tell("empty", killed=self.kills.count)
                     return 0
                 unfinished = True  # a child that the look had missed; its death may have been announced already
             elif action == _ladder.GIVE_UP:
-                _orders.send(self.link, "left", killed=self.kills.count, left=self.kills.left(_process.children()))
+                self.tell("left", killed=self.kills.count, left=self.kills.left(_process.children()))
                 return _LEFT
             else:
                 self.act(action)
@@ -133,7 +134,7 @@ class _Keeper:
 
     def look(self) -> _ladder.Seen:
         """Reaps adopted zombies, never the leader, and sees what is left."""
-        dead = self.ladder.reaped or _process.peek_death(self.worker) is not None
+        dead = self.ladder.reaped or _process.has_died(self.worker)
         ending = self.ladder.killing or (dead and not self.ladder.termed)
         while True:
             listed = _process.children()
@@ -155,9 +156,7 @@ class _Keeper:
         """The living of these children, but not the worker: those in its group, those in another."""
         in_group: List[int] = []
         strays: List[int] = []
-        for pid in _process.living(pids):
-            if pid == self.worker:
-                continue
+        for pid in _process.living(pid for pid in pids if pid != self.worker):
             try:
                 (in_group if os.getpgid(pid) == self.worker else strays).append(pid)
             except ProcessLookupError:
@@ -172,9 +171,9 @@ class _Keeper:
 
     def act(self, action: str) -> None:
         if action == _ladder.REPORT:
-            death = _process.peek_death(self.worker)
+            death = None if self.gone else _process.peek_death(self.worker)
             if death is not None:
-                _orders.send(self.link, "exited", pid=self.worker, **death.fields())
+                self.tell("exited", pid=self.worker, **death.fields())
         elif action == _ladder.TERM:
             _process.send_signal(-self.worker, signal.SIGTERM)
             _process.send_signal(-self.worker, signal.SIGCONT)
@@ -197,7 +196,7 @@ class _Keeper:
         """By number: they are our children, and between their list and the kill nobody reaps them."""
         for pid in pids:
             if self.kills.kill(pid, counted=pid != self.worker):
-                _orders.send(self.link, "denied", **self.kills.left([pid])[0])
+                self.tell("denied", **self.kills.left([pid])[0])
 
     def finished(self) -> bool:
         """Only ECHILD proves that no child is left."""
@@ -209,6 +208,11 @@ class _Keeper:
             self.kills.reaped(death.si_pid)
         self.kill_children()
         return False
+
+    def tell(self, op: str, **fields: Any) -> None:
+        """Nothing when the agent is gone: all keepers end at once then, and nobody would read it."""
+        if not self.gone:
+            _orders.send(self.link, op, **fields)
 
     def receive(self) -> None:
         try:

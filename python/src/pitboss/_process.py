@@ -11,7 +11,7 @@ import signal
 import socket
 import stat
 import struct
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional
 
 # prctl(2)
 _PR_SET_PDEATHSIG = 1
@@ -141,18 +141,25 @@ def open_gpu_devices() -> List[str]:
     return found
 
 
-_kept: Tuple[int, int] = (0, -1)
+class _Kept(NamedTuple):
+    owner: int
+    fd: int
+    whole: bool
 
 
-def keep_list() -> int:
+_kept = _Kept(0, -1, False)
+
+
+def keep_list(whole: bool = False) -> int:
     """Opens the list of the main thread's children, where orphans appear, and keeps it for when nothing can be opened any more
-    (EMFILE, ENFILE). The descriptor; -1 without CONFIG_PROC_CHILDREN."""
+    (EMFILE, ENFILE); with ``whole``, where no other thread makes children, for every look. The descriptor; -1 without
+    CONFIG_PROC_CHILDREN."""
     global _kept
     try:
-        _kept = (os.getpid(), os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC))
+        _kept = _Kept(os.getpid(), os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC), whole)
     except FileNotFoundError:
-        _kept = (os.getpid(), -1)
-    return _kept[1]
+        _kept = _Kept(os.getpid(), -1, whole)
+    return _kept.fd
 
 
 def children() -> List[int]:
@@ -160,6 +167,9 @@ def children() -> List[int]:
 
     The kernel's list can miss some while others exit at the same time, so an empty list is no proof: ECHILD is.
     """
+    kept = _kept.fd if _kept.owner == os.getpid() else -1
+    if kept >= 0 and _kept.whole:
+        return _pids(kept)
     found: List[int] = []
     try:
         for task in _names("/proc/self/task"):
@@ -168,10 +178,9 @@ def children() -> List[int]:
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         return children_by_scan()
     except OSError as error:
-        owner, fd = _kept
-        if error.errno not in (errno.EMFILE, errno.ENFILE) or owner != os.getpid() or fd < 0:
+        if error.errno not in (errno.EMFILE, errno.ENFILE) or kept < 0:
             raise
-        return _pids(fd)
+        return _pids(kept)
     return found
 
 
@@ -258,6 +267,11 @@ def _peek_maxrss(pid: int) -> int:
     if result != 0:
         return 0
     return int(struct.unpack_from("l", usage.raw, _MAXRSS_OFFSET)[0])
+
+
+def has_died(pid: int) -> bool:
+    """Whether this child is a zombie."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def peek_death(pid: int) -> Optional[Death]:
