@@ -160,6 +160,7 @@ func (s *soak) run(lasts time.Duration) {
 		}
 	})
 	s.minutes(lasts)
+	s.Until("burning call at its end", func() bool { return s.burns.Load() > 0 }) // the first of a run of a minute ends with it
 	judged = true
 	s.judge(before) // while all goes on: the end of the burning call, which nobody can break off, is the end of its worker
 	stopCalls()
