@@ -50,7 +50,22 @@ func (t Tree) sight(pid int, inside map[int]bool) (Sighting, bool) {
 	dir := "/proc/" + itoa(pid)
 	dir += firstThread(dir)
 	s := Sighting{PID: pid, Cgroup: inside[pid], Env: t.marked(dir + "/environ"), Argv: t.marked(dir + "/cmdline"), File: t.holds(dir + "/fd")}
+	if s.File { // it may have been unborn a moment ago
+		s.File = !unborn(pid) && t.holds(dir+"/fd")
+	}
 	return s, (s.Cgroup || s.Env || s.Argv || s.File) && !zombie(dir)
+}
+
+// unborn says that this process is a child of ours that has not executed its program yet. It holds all our files, so every round's, and
+// must not be stopped: until its exec the thread that made it waits for it (vfork(2)), and with that one the Go runtime for its next
+// collection, for ever.
+func unborn(pid int) bool {
+	if parentOf(pid) != os.Getpid() {
+		return false
+	}
+	own, err := os.ReadFile("/proc/self/cmdline")
+	line, gone := os.ReadFile("/proc/" + itoa(pid) + "/cmdline")
+	return err == nil && gone == nil && bytes.Equal(own, line)
 }
 
 func (t Tree) marked(file string) bool {

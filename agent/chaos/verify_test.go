@@ -212,6 +212,42 @@ func killVerify(t *testing.T, scenario string, wanted func(Tree) bool) {
 	}
 }
 
+// TestAChildBeforeItsExecIsOfNoRound: it holds the files of all of them for a moment.
+func TestAChildBeforeItsExecIsOfNoRound(t *testing.T) {
+	tree := Tree{Token: "unborn-" + strconv.Itoa(os.Getpid())}
+	held, err := os.Create(filepath.Join(t.TempDir(), tree.Token))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = exec.Command("true").Run()
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	for seen, end := 0, time.Now().Add(patience); seen < 20; {
+		if time.Now().After(end) {
+			t.Fatalf("only %d children were seen before their exec", seen)
+		}
+		for _, pid := range ChildrenOf(os.Getpid()) {
+			if _, sighted := tree.sight(pid, nil); sighted {
+				t.Fatalf("process %d is taken for one of the round", pid)
+			}
+			if tree.holds("/proc/" + itoa(pid) + "/fd") {
+				seen++
+			}
+		}
+	}
+}
+
 // placeOf is the place of the round whose agent is among these processes, "" while there is none.
 func placeOf(all []Sighting) string {
 	for _, s := range all {
