@@ -98,8 +98,9 @@ func TestAStartThatHangsIsNamed(t *testing.T) {
 			h.starting(config, func(p agent.PoolStatus) bool { return p.State == "failed" })
 			e := h.pitboss("call", "add", "a=1", "b=2")
 			e.want(t, 69, "POOL_FAILED", "was not ready within 3s (it was ", c.said)
-			if name == "adapter" {
-				e.want(t, 69, `slow.py", line 1`) // 11 or 12: its loop
+			at := `slow.py", line %d in <module>`
+			if name == "adapter" && !strings.Contains(e.stderr, fmt.Sprintf(at, 11)) && !strings.Contains(e.stderr, fmt.Sprintf(at, 12)) { // its loop
+				t.Errorf("no line of the loop: %s", e.stderr)
 			}
 		})
 	}
