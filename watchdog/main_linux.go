@@ -63,6 +63,7 @@ func run(args []string, out *writer) (int, *failure) {
 	if m.cgroup.refused != "" && mark < 0 {
 		out.line("no kill tier cgroup: " + m.cgroup.refused)
 	}
+	reserveThreads(threadReserve)
 	if mark < 0 && (self == 1 || hasChildren()) {
 		return runOuter(&cfg, m, signals, parent, out)
 	}
