@@ -206,8 +206,11 @@ func dumpCore(t *testing.T, size int) (judged bool) {
 
 // An agent that could run and does not beat is asked for its stacks, which is the end of a Go program.
 func TestAHangingAgentShowsItsStacks(t *testing.T) {
-	tr := startTree(t, script{Hello: true, Grace: 100 * time.Millisecond, Children: kinds()}, quick())
+	s := beating() // until its children are there, however slow the host
+	s.Children, s.Hang = kinds(), "sleep"
+	tr := startTree(t, s, quick())
 	tr.ready(kindsOfEscape)
+	tr.signalAgent(syscall.SIGUSR2)
 	tr.exit(70)
 	for _, want := range []string{"has not beaten for " + quickTimeout.String() + ": hung", "SIGABRT: abort", "goroutine "} {
 		if !tr.stderr.has(want) {
