@@ -161,7 +161,11 @@ func rights(control []byte) ([]int, error) {
 		if err != nil {
 			continue // of another kind: credentials, when the socket asks for them
 		}
-		fds = append(fds, got...)
+		if fds == nil {
+			fds = got
+		} else {
+			fds = append(fds, got...)
+		}
 	}
 	return fds, nil
 }

@@ -1,7 +1,6 @@
 package watchdog
 
 import (
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,7 +39,7 @@ type registry struct {
 	pid     int // of the watchdog, for WELCOME
 	hello   bool
 	runID   string
-	guards  []guarded
+	guards  roster
 	pools   []pool
 	counted int // processes that were ever guarded
 }
@@ -131,15 +130,11 @@ func (r *registry) guard(m ipc.GuardMessage, fd int) heard {
 	g := guarded{pid: m.PID, fd: int32(fd), role: ipc.Role(m.Flags), name: m.Text}
 	r.counted++
 	if i := r.find(m.PID); i >= 0 { // the number came back before its RELEASE
-		r.kernel.close(int(r.guards[i].fd))
-		r.guards[i] = g
+		r.kernel.close(int(r.guards.at(i).fd))
+		*r.guards.at(i) = g
 		return heard{}
 	}
-	if len(r.guards) == cap(r.guards) {
-		// Twice the room each time: append alone takes a quarter more, and what it leaves behind adds up to four lists.
-		r.guards = slices.Grow(r.guards, max(len(r.guards), 16))
-	}
-	r.guards = append(r.guards, g)
+	r.guards.add(g)
 	return heard{}
 }
 
@@ -149,21 +144,18 @@ func (r *registry) release(m ipc.GuardMessage) heard {
 	if i < 0 {
 		return refuse(m.Seq, syscall.ESRCH, "no such process is guarded")
 	}
-	fd := int(r.guards[i].fd)
+	fd := int(r.guards.at(i).fd)
 	if !r.kernel.dead(fd) {
 		return refuse(m.Seq, syscall.EBUSY, "the process is not gone")
 	}
 	r.kernel.close(fd)
-	last := len(r.guards) - 1
-	r.guards[i] = r.guards[last]
-	r.guards[last] = guarded{}
-	r.guards = r.guards[:last]
+	r.guards.remove(i)
 	return heard{}
 }
 
 func (r *registry) find(pid uint32) int {
-	for i := range r.guards {
-		if r.guards[i].pid == pid {
+	for i, g := range r.guards.all {
+		if g.pid == pid {
 			return i
 		}
 	}
@@ -173,7 +165,7 @@ func (r *registry) find(pid uint32) int {
 // name is what the agent called a process, "" if it did not.
 func (r *registry) name(pid int32) string {
 	if i := r.find(uint32(pid)); i >= 0 {
-		return r.guards[i].name
+		return r.guards.at(i).name
 	}
 	return ""
 }

@@ -49,7 +49,7 @@ func (k *fakeKernel) registry() registry {
 // held are the descriptors that the registry must own now: not one more may be open.
 func held(r *registry) map[int]bool {
 	fds := map[int]bool{}
-	for _, g := range r.guards {
+	for _, g := range r.guards.all {
 		fds[int(g.fd)] = true
 	}
 	for _, p := range r.pools {
@@ -192,7 +192,7 @@ func TestAdmitGuardAsksTheKernel(t *testing.T) {
 			k.probes[fds[0]] = probe
 		}
 		h := r.admit(message(ipc.GuardGuard), fds)
-		if syscall.Errno(h.answer.Value) != want || (want == 0) != (len(r.guards) == 1) {
+		if syscall.Errno(h.answer.Value) != want || (want == 0) != (r.guards.n == 1) {
 			t.Errorf("probe says %v: %+v, want errno %v", probe, h.answer, want)
 		}
 		k.check(t, fmt.Sprint("probe ", probe), &r)
@@ -209,11 +209,11 @@ func TestAdmitReleaseBelievesTheKernel(t *testing.T) {
 		t.Errorf("guarded as %q", name)
 	}
 	k.alive[fds[0]] = true
-	if h := r.admit(message(ipc.GuardRelease), nil); syscall.Errno(h.answer.Value) != syscall.EBUSY || len(r.guards) != 1 {
+	if h := r.admit(message(ipc.GuardRelease), nil); syscall.Errno(h.answer.Value) != syscall.EBUSY || r.guards.n != 1 {
 		t.Errorf("a process that lives was let go: %+v", h.answer)
 	}
 	k.alive[fds[0]] = false
-	if h := r.admit(message(ipc.GuardRelease), nil); h.answer.Kind != ipc.GuardAck || len(r.guards) != 0 || len(k.open) != 0 {
+	if h := r.admit(message(ipc.GuardRelease), nil); h.answer.Kind != ipc.GuardAck || r.guards.n != 0 || len(k.open) != 0 {
 		t.Errorf("a dead process stays: %+v", h.answer)
 	}
 	if h := r.admit(message(ipc.GuardRelease), nil); syscall.Errno(h.answer.Value) != syscall.ESRCH {
@@ -235,8 +235,8 @@ func TestAdmitReplaces(t *testing.T) {
 		r.admit(message(ipc.GuardPool), k.fds(2))
 		k.check(t, "again", &r)
 	}
-	if len(r.guards) != 1 || len(r.pools) != 1 || len(k.open) != 3 || !r.cgroups() || r.counted != 3 {
-		t.Errorf("%d guards, %d pools, %d descriptors, %d counted", len(r.guards), len(r.pools), len(k.open), r.counted)
+	if r.guards.n != 1 || len(r.pools) != 1 || len(k.open) != 3 || !r.cgroups() || r.counted != 3 {
+		t.Errorf("%d guards, %d pools, %d descriptors, %d counted", r.guards.n, len(r.pools), len(k.open), r.counted)
 	}
 	r.admit(message(ipc.GuardPool), nil)
 	k.check(t, "the pool without a cgroup", &r)
@@ -282,8 +282,8 @@ func FuzzRegistry(f *testing.F) {
 			if m.Kind.Answered() != (h.answer.Kind != 0) && h.answer.Kind != ipc.GuardNack {
 				t.Fatalf("%v: answer %v", m.Kind, h.answer.Kind)
 			}
-			if len(r.guards) > 8 || len(r.pools) > 4 {
-				t.Fatalf("%d guards of 8 numbers, %d pools of 4 names", len(r.guards), len(r.pools))
+			if r.guards.n > 8 || len(r.pools) > 4 {
+				t.Fatalf("%d guards of 8 numbers, %d pools of 4 names", r.guards.n, len(r.pools))
 			}
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +43,9 @@ func openSignals() (*signalPipe, *failure) {
 			case s = <-children:
 			}
 			b[0] = byte(s.(syscall.Signal))
-			_, _ = unix.Write(p[1], b[:]) // full: 64 KiB of signals are unread, one more changes nothing
+			// It cannot block, so the scheduler is not told and needs no thread for it. Full: 64 KiB of signals are unread, one more
+			// changes nothing.
+			_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(p[1]), uintptr(unsafe.Pointer(&b[0])), 1)
 		}
 	}()
 	return &signalPipe{read: p[0], hangups: hasTerminal()}, nil

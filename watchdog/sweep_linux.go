@@ -41,7 +41,7 @@ func (s *sweeper) killGuarded(r *registry) {
 		return
 	}
 	s.below = true
-	for _, g := range r.guards {
+	for _, g := range r.guards.all {
 		if !r.kernel.dead(int(g.fd)) && unix.PidfdSendSignal(int(g.fd), unix.SIGKILL, nil, 0) == nil {
 			s.ladder.killed++
 		}
@@ -82,7 +82,7 @@ func (s *sweeper) survivors(r *registry, agent *procFiles, agentAlive bool) []su
 	}
 	if agentAlive {
 		named := map[int32]bool{}
-		for _, g := range r.guards {
+		for _, g := range r.guards.all {
 			if !r.kernel.dead(int(g.fd)) {
 				named[int32(g.pid)] = true
 				all = append(all, describe(int32(g.pid), g.name, 0))
